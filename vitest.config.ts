@@ -1,0 +1,20 @@
+import { defineConfig } from "vitest/config";
+
+/** `unit` is the fast loop, in virtual time; `e2e` runs real processes, one file at a time because they share two cores. */
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: "unit", include: ["test/**/*.test.ts"], exclude: ["test/e2e/**"], testTimeout: 10_000 } },
+      {
+        test: {
+          name: "e2e",
+          include: ["test/e2e/**/*.test.ts"],
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+    coverage: { provider: "v8", include: ["actors/**"], thresholds: { lines: 95 } },
+  },
+});
