@@ -4,7 +4,6 @@
  */
 import type { Context } from "@opentelemetry/api";
 import type { Millis } from "../../actors/actor.ts";
-import type { Failure } from "../../actors/failure.ts";
 import type { AgentId, ConnectionId, NodeId } from "../../actors/ids.ts";
 import type { Caller, FlatHeaders, StreamClass, StreamKind, Target } from "../link/messages.ts";
 import type { Stream, StreamHandler } from "../link/stream.ts";
@@ -113,7 +112,7 @@ export type RouteExplanation = {
 export interface Directory {
   /** At most 1,000 a page; members that do not answer by `within` are named in `missing`. */
   list(filter: AgentFilter, pageSize: number, pageToken: string, within: Millis): Promise<AgentPage>;
-  /** Snapshot first, then changes. `failed` ends it (a reader too slow, this node going away). */
-  watch(filter: AgentFilter, changed: (change: AgentChange) => void, failed: (failure: Failure) => void): Disposable;
+  /** Snapshot first, on a later turn; then changes. The reader bounds what it has not passed on, and disposes when it is too slow. */
+  watch(filter: AgentFilter, changed: (change: AgentChange) => void): Disposable;
   explain(agentId: AgentId): Promise<RouteExplanation>;
 }

@@ -1,0 +1,120 @@
+/**
+ * What one attempt's stream tells, passed on to its request while that attempt is the current one. It counts the attempt
+ * closed exactly once, with one of the reasons of `kas_streams_closed_total`.
+ */
+import { type Span, SpanStatusCode } from "@opentelemetry/api";
+import type { FailureCode } from "../../actors/failure.ts";
+import type { ConnectionId } from "../../actors/ids.ts";
+import type { Reset, StreamHandler } from "../link/stream.ts";
+import type { Attempt } from "./routing.ts";
+
+export type ClosedReason =
+  | "ok"
+  | "caller_cancel"
+  | "agent_gone"
+  | "node_gone"
+  | "deadline"
+  | "limit"
+  | "protocol"
+  | "refused";
+
+const REASONS: Partial<Record<FailureCode, ClosedReason>> = {
+  "node-gone": "node_gone",
+  "outcome-unknown": "agent_gone",
+  deadline: "deadline",
+  busy: "limit",
+  "too-large": "limit",
+  protocol: "protocol",
+  cancelled: "caller_cancel",
+};
+
+/** The request an attempt belongs to. */
+export interface AttemptOwner {
+  isCurrent(attempt: number): boolean;
+  onAccepted(attempt: AttemptHandler): void;
+  /** Where the answer goes, now that its first part came. */
+  delivering(attempt: number): StreamHandler;
+  onStopped(): void;
+  onSent(bytes: number): void;
+  onRefused(attempt: number, reset: Reset, dial: boolean): void;
+  onLost(attempt: number, reset: Reset): void;
+  onDone(attempt: number): void;
+  onClosed(attempt: AttemptHandler, reason: ClosedReason): void;
+}
+
+export class AttemptHandler implements StreamHandler {
+  readonly attempt: Attempt;
+  readonly hop: "local" | "remote";
+  connection: ConnectionId | 0 = 0;
+  bytesIn = 0;
+  readonly #request: AttemptOwner;
+  readonly #span: Span | null;
+  #reset: Reset | null = null;
+  #accepted = false;
+
+  constructor(request: AttemptOwner, attempt: Attempt, hop: "local" | "remote", span: Span | null) {
+    this.#request = request;
+    this.attempt = attempt;
+    this.hop = hop;
+    this.#span = span;
+  }
+
+  get #current(): boolean {
+    return this.#request.isCurrent(this.attempt.number);
+  }
+
+  #answer(): StreamHandler | null {
+    if (!this.#current) return null;
+    if (!this.#accepted) this.accepted();
+    return this.#request.delivering(this.attempt.number);
+  }
+
+  accepted(): void {
+    if (this.#accepted || !this.#current) return;
+    this.#accepted = true;
+    this.#request.onAccepted(this);
+  }
+
+  head(payload: Uint8Array): void {
+    this.#answer()?.head(payload);
+  }
+
+  data(bytes: Uint8Array): void {
+    this.bytesIn += bytes.length;
+    this.#answer()?.data(bytes);
+  }
+
+  trailer(payload: Uint8Array): void {
+    this.#answer()?.trailer(payload);
+  }
+
+  end(): void {
+    this.#answer()?.end();
+  }
+
+  stopped(): void {
+    if (this.#current) this.#request.onStopped();
+  }
+
+  sent(bytes: number): void {
+    if (this.#current) this.#request.onSent(bytes);
+  }
+
+  reset(reset: Reset): void {
+    this.#reset = reset;
+    if (!this.#current) return;
+    if (reset.unprocessed && !this.#accepted) this.#request.onRefused(this.attempt.number, reset, false);
+    else this.#request.onLost(this.attempt.number, reset);
+  }
+
+  closed(): void {
+    const current = this.#current;
+    const code = this.#reset?.failure.code;
+    const refused = this.#reset?.unprocessed === true && !this.#accepted;
+    const reason = refused ? "refused" : code ? (REASONS[code] ?? "agent_gone") : current ? "ok" : "caller_cancel";
+    if (reason !== "ok") this.#span?.setStatus({ code: SpanStatusCode.ERROR, message: code ?? reason });
+    this.#span?.end();
+    this.#request.onClosed(this, reason);
+    if (current && !this.#reset) this.#request.onDone(this.attempt.number);
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * What is connected to the whole cluster, asked of every holder at the time of asking: there is no registry to read.
+ * A member that does not answer in time is named; its agents are then missing from the list, never guessed.
+ */
+import type { Millis } from "../../actors/actor.ts";
+import { failure } from "../../actors/failure.ts";
+import type { AgentId, NodeId } from "../../actors/ids.ts";
+import { byKey, keyOf, LIST, type ListQuestion, MAX_PAGE_SIZE, matches, WATCH } from "./agent-list.ts";
+import { ClusterWatch, type DirectoryOptions } from "./cluster-watch.ts";
+import { askNode, type NodeMethod } from "./node-service.ts";
+import type { AgentChange, AgentFilter, AgentPage, ConnectedAgent, Directory, RouteExplanation } from "./router.ts";
+
+export class ClusterDirectory implements Directory {
+  readonly #options: DirectoryOptions;
+  readonly #watchers = new Set<(change: AgentChange) => void>();
+
+  constructor(options: DirectoryOptions) {
+    this.#options = options;
+    options.holder.onChange = (change) => {
+      for (const watcher of this.#watchers) watcher(change);
+    };
+  }
+
+  /** What peers may ask of this node. */
+  readonly methods: ReadonlyMap<string, NodeMethod> = new Map<string, NodeMethod>([
+    [
+      LIST,
+      (question, call) => {
+        call.answer(this.#local(question as ListQuestion));
+        call.end();
+        return () => {};
+      },
+    ],
+    [
+      WATCH,
+      (question, call) => {
+        const watching = this.#watchLocal((question as ListQuestion).filter, (change) => {
+          if (call.answer(change)) return;
+          watching[Symbol.dispose]();
+          call.fail({ failure: failure("busy", "the watcher reads too slowly: list again"), unprocessed: false });
+        });
+        return () => watching[Symbol.dispose]();
+      },
+    ],
+  ]);
+
+  #local({ filter, after, limit }: ListQuestion): ConnectedAgent[] {
+    const { holder } = this.#options;
+    const agents: ConnectedAgent[] = [];
+    for (const connection of holder.connections()) {
+      const agent = holder.describe(connection);
+      if (matches(filter, agent) && keyOf(agent) > after) agents.push(agent);
+    }
+    return agents.sort(byKey).slice(0, limit);
+  }
+
+  #watchLocal(filter: AgentFilter, changed: (change: AgentChange) => void): Disposable {
+    const watcher = (change: AgentChange) => {
+      if (change.type !== "connected" || matches(filter, change.agent)) changed(change);
+    };
+    const agents = this.#local({ filter, after: "", limit: Number.POSITIVE_INFINITY });
+    changed({ type: "snapshot", agents, complete: true, missing: [] });
+    this.#watchers.add(watcher);
+    return { [Symbol.dispose]: () => void this.#watchers.delete(watcher) };
+  }
+
+  #others(): NodeId[] {
+    const { routing } = this.#options;
+    return routing.members().flatMap((m) => (m.node === routing.self || m.state === "joining" ? [] : [m.node]));
+  }
+
+  async list(filter: AgentFilter, pageSize: number, pageToken: string, within: Millis): Promise<AgentPage> {
+    const limit = Math.min(MAX_PAGE_SIZE, Math.max(1, pageSize || MAX_PAGE_SIZE));
+    const question: ListQuestion = { filter, after: pageToken, limit: limit + 1 };
+    const answers = await Promise.all(this.#others().map((node) => this.#ask(node, question, within)));
+    const missing = answers.flatMap((answer) => (answer.agents ? [] : [answer.node]));
+    const all = [this.#local(question), ...answers.map((answer) => answer.agents ?? [])].flat().sort(byKey);
+    const agents = all.slice(0, limit);
+    const last = agents.at(-1);
+    return {
+      agents,
+      nextPageToken: all.length > limit && last ? keyOf(last) : "",
+      complete: missing.length === 0,
+      missing,
+    };
+  }
+
+  /** Settles within `within`, whatever the member does. */
+  #ask(
+    node: NodeId,
+    question: ListQuestion,
+    within: Millis,
+  ): Promise<{ node: NodeId; agents: ConnectedAgent[] | null }> {
+    const { clock, peers } = this.#options;
+    return new Promise((resolve) => {
+      let agents: ConnectedAgent[] | null = null;
+      let call: Disposable | null = null;
+      const settle = () => {
+        timer[Symbol.dispose]();
+        dialling[Symbol.dispose]();
+        resolve({ node, agents });
+      };
+      const timer = clock.schedule(clock.now() + within, () => (call ? call[Symbol.dispose]() : settle()));
+      const dialling = peers.use(node, (link) => {
+        if ("code" in link) return void queueMicrotask(settle);
+        const message = (answer: unknown) => {
+          agents = answer as ConnectedAgent[];
+        };
+        call = askNode(link, LIST, question, { message, ended: settle });
+      });
+    });
+  }
+
+  watch(filter: AgentFilter, changed: (change: AgentChange) => void): Disposable {
+    return new ClusterWatch(this.#options, filter, changed, (tell) => this.#watchLocal(filter, tell));
+  }
+
+  explain(agentId: AgentId): Promise<RouteExplanation> {
+    return this.#options.routing.explain(agentId);
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * The call an agent holds open (`kas.agent.v1.AgentTunnel/Connect`): who it is comes from its token alone, and once both
+ * sides have greeted, its link is a connection of this node until either side ends it.
+ */
+import type { ServerDuplexStream, ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js";
+import { failure } from "../../actors/failure.ts";
+import type { ConnectionId, NodeName } from "../../actors/ids.ts";
+import { type AgentIdentity, type Auth, isRefusal } from "../auth/auth.ts";
+import type { Holder } from "../cluster/holder.ts";
+import type { Routing } from "../cluster/routing.ts";
+import { failed } from "../failed.ts";
+import { serverCallCarrier } from "../link/carriers/grpc-call.ts";
+import type { Hello, Link, LinkOptions } from "../link/link.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { grpcStatus } from "../status.ts";
+
+const identity = (bytes: Buffer): Buffer => bytes;
+
+export const agentTunnel: ServiceDefinition = {
+  connect: {
+    path: "/kas.agent.v1.AgentTunnel/Connect",
+    requestStream: true,
+    responseStream: true,
+    requestSerialize: identity,
+    requestDeserialize: identity,
+    responseSerialize: identity,
+    responseDeserialize: identity,
+  },
+};
+
+export type AgentTunnelOptions = {
+  readonly auth: Auth;
+  readonly routing: Routing;
+  readonly holder: Holder;
+  readonly clock: Clock;
+  readonly openLink: (options: LinkOptions) => Link;
+  /** Our HELLO; `instance` says to the agent which agent its token makes it. */
+  readonly hello: (agent: AgentIdentity) => Hello;
+  readonly cluster: string;
+  readonly node: NodeName;
+  readonly wallClock: () => number;
+  readonly connects: (result: "ok" | "unauthenticated" | "protocol") => void;
+  readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
+};
+
+type Call = ServerDuplexStream<Buffer, Buffer>;
+
+export function agentTunnelHandlers(options: AgentTunnelOptions): UntypedServiceImplementation {
+  return {
+    connect(call: Call) {
+      void admit(options, call);
+    },
+  };
+}
+
+/** Bytes come only after the token was looked at: until then grpc-js holds them back by its window. */
+async function admit(options: AgentTunnelOptions, call: Call): Promise<void> {
+  const token = bearerOf(call);
+  const answer = token
+    ? await options.auth.agentOf(token)
+    : failure("unauthenticated", "the call has no `authorization: Bearer <agent token>`");
+  if (call.cancelled) return;
+  if (isRefusal(answer)) {
+    options.connects("unauthenticated");
+    options.log.warn({ peer: call.getPeer(), code: answer.code, reason: answer.reason }, "agent refused");
+    call.emit("error", grpcStatus(answer));
+    return;
+  }
+  serve(options, call, answer);
+}
+
+function bearerOf(call: Call): string | null {
+  const [value, ...more] = call.metadata.get("authorization");
+  if (typeof value !== "string" || more.length > 0) return null;
+  return /^bearer +(\S+)$/i.exec(value)?.[1] ?? null;
+}
+
+function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): void {
+  const { routing, holder, log } = options;
+  let id: ConnectionId | null = null;
+  const fields = { agent_id: agent.agentId, peer: call.getPeer() };
+  const link = options.openLink({
+    clock: options.clock,
+    carrier: serverCallCarrier(call),
+    role: "acceptor",
+    hello: options.hello(agent),
+    check: (theirs) => (theirs.role === "agent" ? null : failure("protocol", "only agents connect to this listener")),
+    events: {
+      up(theirs) {
+        const { instance, process, lost } = theirs;
+        id = routing.connected({ agentId: agent.agentId, instance, process, link: theirs.link, lost });
+        holder.add({
+          id,
+          agentId: agent.agentId,
+          link,
+          name: agent.name,
+          projectId: agent.projectId,
+          version: theirs.version,
+          instance,
+          transport: "grpc",
+          connectedAt: options.wallClock(),
+          token: agent.tokenId,
+        });
+        options.connects("ok");
+        log.info({ ...fields, connection: id, instance, version: theirs.version }, "agent connected");
+      },
+      open() {
+        throw failed("protocol", "an agent opens no streams");
+      },
+      ready() {},
+      drain() {
+        if (id !== null) routing.drained(id);
+      },
+      ctl() {},
+      closed(reason) {
+        if (id === null) {
+          options.connects("protocol");
+          log.warn({ ...fields, code: reason.code, reason: reason.reason }, "agent link ended before it was up");
+          return;
+        }
+        routing.disconnected(id);
+        holder.remove(id);
+        log.info({ ...fields, connection: id, code: reason.code, reason: reason.reason }, "agent disconnected");
+      },
+    },
+  });
+}
