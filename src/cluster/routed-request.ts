@@ -3,7 +3,7 @@
  * until an agent accepted, the body is kept so that the next attempt sends it whole; after the first byte of an answer
  * there is no next attempt. Its user hears exactly one end: `reset` or both directions' end, then `closed`.
  */
-import { type Context, type Span, SpanKind, SpanStatusCode, type Tracer, trace } from "@opentelemetry/api";
+import { type Context, type Span, SpanKind, SpanStatusCode } from "@opentelemetry/api";
 import type { Millis } from "../../actors/actor.ts";
 import type { Failure, FailureCode } from "../../actors/failure.ts";
 import type { ConnectionId, RequestId } from "../../actors/ids.ts";
@@ -12,7 +12,7 @@ import { encodeOpen, type Open, type StreamKind } from "../link/messages.ts";
 import type { Reset, Stream, StreamHandler } from "../link/stream.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { failureOf } from "../status.ts";
-import { traceHeaders } from "../trace.ts";
+import { injectTrace, startChild } from "../trace.ts";
 import { AttemptHandler, type AttemptOwner, type ClosedReason } from "./attempt.ts";
 import type { Holder } from "./holder.ts";
 import type { Peers } from "./peers.ts";
@@ -33,7 +33,6 @@ export type IngressOptions = {
   readonly holder: Holder;
   readonly peers: Peers;
   readonly clock: Clock;
-  readonly tracer: Tracer;
   readonly metrics: IngressMetrics;
 };
 
@@ -50,6 +49,7 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
   readonly #handler: StreamHandler;
   readonly #started: Millis;
   readonly #span: Span;
+  readonly #trace: Context;
   #control: RequestControl | null = null;
   #stream: Stream | null = null;
   #dialling: Disposable | null = null;
@@ -70,7 +70,9 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
     this.#handler = handler;
     this.#started = options.clock.now();
     const attributes = { "kas.agent.id": request.agentId };
-    this.#span = options.tracer.startSpan("kas.route", { attributes }, request.trace);
+    const { span, context } = startChild("kas.route", SpanKind.INTERNAL, request.trace, attributes);
+    this.#span = span;
+    this.#trace = context;
     const { agentId, acceptWithin, timeLeft, idempotent } = request;
     const control = options.routing.request({ requestId, agentId, acceptWithin, timeLeft, idempotent }, this);
     this.#control = control;
@@ -112,7 +114,7 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
   #openHere(attempt: Attempt): void {
     const handler = new AttemptHandler(this, attempt, "local", null);
     try {
-      const open = this.#open(attempt, trace.setSpan(this.#request.trace, this.#span));
+      const open = this.#open(attempt, this.#trace);
       const { stream, connection } = this.#options.holder.open(encodeOpen(open), open, handler);
       handler.connection = connection;
       this.#begin(handler, stream);
@@ -131,12 +133,11 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
   }
 
   #openOver(link: Link, attempt: Attempt): void {
-    const context = trace.setSpan(this.#request.trace, this.#span);
     const attributes = { "kas.node.id": attempt.node };
-    const span = this.#options.tracer.startSpan("kas.peer.open", { kind: SpanKind.CLIENT, attributes }, context);
+    const { span, context } = startChild("kas.peer.open", SpanKind.CLIENT, this.#trace, attributes);
     const handler = new AttemptHandler(this, attempt, "remote", span);
     try {
-      const open = this.#open(attempt, trace.setSpan(context, span));
+      const open = this.#open(attempt, context);
       this.#begin(handler, link.open(encodeOpen(open), handler, this.#request.agentId));
     } catch (error) {
       span.end();
@@ -149,7 +150,7 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
     const spent = this.#options.clock.now() - this.#started;
     return {
       ...request,
-      ...traceHeaders(context),
+      ...injectTrace(context),
       requestId: this.requestId,
       prefer: attempt.prefer,
       exclude: attempt.exclude,
