@@ -48,7 +48,9 @@ function run(command, args, env = {}) {
 }
 
 function installNpmPackages() {
-  const lock = createHash("sha256").update(readFileSync(join(root, "package-lock.json"))).digest("hex");
+  const lock = createHash("sha256")
+    .update(readFileSync(join(root, "package-lock.json")))
+    .digest("hex");
   const mark = join(root, "node_modules", ".installed");
   if (existsSync(mark) && readFileSync(mark, "utf8") === lock) return;
   say("installing the npm packages (about half a minute)");

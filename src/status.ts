@@ -59,9 +59,12 @@ export type HttpFailure = {
   readonly body: string;
 };
 
-/** A Kubernetes `Status` object, which kubectl prints as it prints the API server's own. */
-export function httpFailure({ code, reason }: Failure, traceId = ""): HttpFailure {
-  const { http, reason: kubernetesReason, retry } = STATUS[code];
+/**
+ * A Kubernetes `Status` object, which kubectl prints as it prints the API server's own. `http` only where HTTP itself has a
+ * closer status (408, 431).
+ */
+export function httpFailure({ code, reason }: Failure, traceId = "", http: number = STATUS[code].http): HttpFailure {
+  const { reason: kubernetesReason, retry } = STATUS[code];
   const body = JSON.stringify({
     kind: "Status",
     apiVersion: "v1",

@@ -8,25 +8,8 @@ import type { ConnectionId } from "../../actors/ids.ts";
 import type { Reset, StreamHandler } from "../link/stream.ts";
 import type { Attempt } from "./routing.ts";
 
-export type ClosedReason =
-  | "ok"
-  | "caller_cancel"
-  | "agent_gone"
-  | "node_gone"
-  | "deadline"
-  | "limit"
-  | "protocol"
-  | "refused";
-
-const REASONS: Partial<Record<FailureCode, ClosedReason>> = {
-  "node-gone": "node_gone",
-  "outcome-unknown": "agent_gone",
-  deadline: "deadline",
-  busy: "limit",
-  "too-large": "limit",
-  protocol: "protocol",
-  cancelled: "caller_cancel",
-};
+/** `done`: both directions ended in order. */
+export type ClosedReason = "done" | FailureCode;
 
 /** The request an attempt belongs to. */
 export interface AttemptOwner {
@@ -109,10 +92,8 @@ export class AttemptHandler implements StreamHandler {
 
   closed(): void {
     const current = this.#current;
-    const code = this.#reset?.failure.code;
-    const refused = this.#reset?.unprocessed === true && !this.#accepted;
-    const reason = refused ? "refused" : code ? (REASONS[code] ?? "agent_gone") : current ? "ok" : "caller_cancel";
-    if (reason !== "ok") this.#span?.setStatus({ code: SpanStatusCode.ERROR, message: code ?? reason });
+    const reason = this.#reset?.failure.code ?? (current ? "done" : "cancelled");
+    if (reason !== "done") this.#span?.setStatus({ code: SpanStatusCode.ERROR, message: reason });
     this.#span?.end();
     this.#request.onClosed(this, reason);
     if (current && !this.#reset) this.#request.onDone(this.attempt.number);

@@ -37,8 +37,8 @@ export interface Holder {
   ): { readonly stream: Stream; readonly connection: ConnectionId };
   connections(): Iterable<Connection>;
   describe(connection: Connection): ConnectedAgent;
-  /** Ends every link that came with this token. */
-  revoke(token: string): void;
+  /** Ends every link that came with one of these tokens. */
+  revoke(tokens: ReadonlySet<string>): void;
   /** Ends every link; used when this node goes away. */
   destroy(reason: Failure): void;
   onChange: (change: AgentChange) => void;
@@ -96,9 +96,9 @@ export function createHolder(self: NodeId, routing: () => Routing): Holder {
     },
     connections: () => links.values(),
     describe,
-    revoke(token) {
-      for (const connection of links.values()) {
-        if (connection.token === token) {
+    revoke(tokens) {
+      for (const connection of [...links.values()]) {
+        if (tokens.has(connection.token)) {
           connection.link.destroy(failure("unauthenticated", "this agent's token was revoked: give it a valid one"));
         }
       }

@@ -20,11 +20,12 @@ export type PeersOptions = {
   readonly openLink: (options: LinkOptions) => Link;
   readonly hello: (expects: NodeId) => Hello;
   readonly check: (expects: NodeId) => (theirs: Hello) => Failure | null;
-  readonly secret: Uint8Array | null;
+  /** Proof that both belong to the cluster; the first is ours, all are accepted. */
+  readonly secrets: readonly Uint8Array[];
   readonly heard: (node: NodeId) => void;
   readonly refused: (node: NodeId) => void;
   /** A stream that the other side opens on a link we dialled, and its CTL frames. */
-  readonly events: (node: NodeId) => Pick<LinkEvents, "open" | "ctl">;
+  readonly events: (node: NodeId) => Pick<LinkEvents, "open" | "ctl"> & { fault(error: unknown): void };
 };
 
 export interface Peers extends Disposable {
@@ -115,7 +116,7 @@ class Peer implements Disposable {
   }
 
   #greet(carrier: Carrier): void {
-    const { clock, openLink, hello, check, secret, heard, events } = this.#options;
+    const { clock, openLink, hello, check, secrets, heard, events } = this.#options;
     let up = false;
     this.#link = openLink({
       clock,
@@ -123,7 +124,7 @@ class Peer implements Disposable {
       role: "dialler",
       hello: hello(this.#node),
       check: check(this.#node),
-      ...(secret && { secret }),
+      ...(secrets.length > 0 && { secret: secrets }),
       events: {
         ...events(this.#node),
         up: () => {

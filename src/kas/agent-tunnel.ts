@@ -4,7 +4,7 @@
  */
 import type { ServerDuplexStream, ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js";
 import { failure } from "../../actors/failure.ts";
-import type { ConnectionId, NodeName } from "../../actors/ids.ts";
+import type { ConnectionId } from "../../actors/ids.ts";
 import { type AgentIdentity, type Auth, isRefusal } from "../auth/auth.ts";
 import type { Holder } from "../cluster/holder.ts";
 import type { Routing } from "../cluster/routing.ts";
@@ -13,6 +13,7 @@ import { serverCallCarrier } from "../link/carriers/grpc-call.ts";
 import type { Hello, Link, LinkOptions } from "../link/link.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { grpcStatus } from "../status.ts";
+import type { Logger } from "../telemetry/logger.ts";
 
 const identity = (bytes: Buffer): Buffer => bytes;
 
@@ -36,11 +37,10 @@ export type AgentTunnelOptions = {
   readonly openLink: (options: LinkOptions) => Link;
   /** Our HELLO; `instance` says to the agent which agent its token makes it. */
   readonly hello: (agent: AgentIdentity) => Hello;
-  readonly cluster: string;
-  readonly node: NodeName;
   readonly wallClock: () => number;
-  readonly connects: (result: "ok" | "unauthenticated" | "protocol") => void;
-  readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
+  readonly connects: (result: "ok" | "unauthenticated" | "error") => void;
+  readonly disconnects: (reason: "revoked" | "superseded" | "lost" | "error") => void;
+  readonly log: Pick<Logger, "info" | "warn" | "error">;
 };
 
 type Call = ServerDuplexStream<Buffer, Buffer>;
@@ -62,7 +62,7 @@ async function admit(options: AgentTunnelOptions, call: Call): Promise<void> {
   if (call.cancelled) return;
   if (isRefusal(answer)) {
     options.connects("unauthenticated");
-    options.log.warn({ peer: call.getPeer(), code: answer.code, reason: answer.reason }, "agent refused");
+    options.log.warn("agent refused", { peer: call.getPeer(), code: answer.code, reason: answer.reason });
     call.emit("error", grpcStatus(answer));
     return;
   }
@@ -102,7 +102,7 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
           token: agent.tokenId,
         });
         options.connects("ok");
-        log.info({ ...fields, connection: id, instance, version: theirs.version }, "agent connected");
+        log.info("agent connected", { ...fields, connection: id, instance, version: theirs.version });
       },
       open() {
         throw failed("protocol", "an agent opens no streams");
@@ -112,15 +112,19 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
         if (id !== null) routing.drained(id);
       },
       ctl() {},
+      fault: (err) => log.error("a handler of a stream threw", { ...fields, err }),
       closed(reason) {
         if (id === null) {
-          options.connects("protocol");
-          log.warn({ ...fields, code: reason.code, reason: reason.reason }, "agent link ended before it was up");
+          options.connects("error");
+          log.warn("agent link ended before it was up", { ...fields, ...reason });
           return;
         }
         routing.disconnected(id);
         holder.remove(id);
-        log.info({ ...fields, connection: id, code: reason.code, reason: reason.reason }, "agent disconnected");
+        options.disconnects(
+          reason.code === "unauthenticated" ? "revoked" : reason.code === "protocol" ? "error" : "lost",
+        );
+        log.info("agent disconnected", { ...fields, connection: id, ...reason });
       },
     },
   });

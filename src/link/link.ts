@@ -3,6 +3,7 @@
  * `multiplexer.ts` implements it, the decisions are those of `actors/link.ts`.
  */
 import type { Millis } from "../../actors/actor.ts";
+import type { CreditPool } from "../../actors/credit.ts";
 import type { Failure } from "../../actors/failure.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Stream, StreamHandler } from "./stream.ts";
@@ -60,6 +61,8 @@ export interface LinkEvents {
   ctl(payload: Uint8Array): void;
   /** The link is gone and every stream of it was reset first. Called once. */
   closed(failure: Failure): void;
+  /** A handler threw: a bug, to be logged. Its stream was reset with `internal`, or the link when it cannot be told whose it was. */
+  fault?(error: unknown): void;
 }
 
 export type LinkOptions = {
@@ -70,10 +73,12 @@ export type LinkOptions = {
   readonly hello: Hello;
   /** Looks at the other side's HELLO; a failure closes the link with it. */
   readonly check: (theirs: Hello) => Failure | null;
-  /** Peers only: key of the proof both sides must give. */
-  readonly secret?: Uint8Array;
+  /** Peers only: key of the proof both sides must give; several while it is rotated, any in common will do. */
+  readonly secret?: Uint8Array | readonly Uint8Array[];
   readonly events: LinkEvents;
   readonly limits?: Partial<LinkLimits>;
+  /** What fast streams may borrow above their floors; share one among links to bound a node. */
+  readonly pool?: CreditPool;
 };
 
 export type LinkLimits = {
@@ -87,6 +92,8 @@ export type LinkLimits = {
   readonly maxStreams: number;
   /** First stream id, so that tests reach the wrap. */
   readonly firstStream: number;
+  /** OPENs and RESETs taken in a second; above it OPENs are refused with `busy`. */
+  readonly opensPerSecond: number;
 };
 
 export interface Link {

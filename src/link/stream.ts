@@ -32,6 +32,8 @@ export interface Stream {
   reset(reset: Reset): void;
   /** The consumer has taken `bytes` of the DATA it was given: the other side may send as many more. */
   consumed(bytes: number): void;
+  /** Whose turn its sending counts against from now on; links offer it for the streams that the other side opened. */
+  group?(key: number | string): void;
   /** DATA bytes given to `data` that have not yet left for the carrier. */
   readonly queued: number;
 }

@@ -1,0 +1,246 @@
+/**
+ * Who is alive, as this node believes it: heartbeats, suspicion, incarnations, and the join of this node itself.
+ * A member that left or was replaced never comes back under that incarnation. While our own messenger is away the view is
+ * frozen: nobody falls silent, and a member goes only when its peer link is refused.
+ * `peers` is changed in place; the actor stays deterministic.
+ */
+import type { Actor, Millis } from "./actor.ts";
+import { type Failure, failure } from "./failure.ts";
+import { fraction, nextSeed } from "./hash.ts";
+import { incarnationOf, type NodeId, type NodeName, nameOf, nodeId } from "./ids.ts";
+import { evidence, linkHeard, sweep, sweepEvery } from "./suspicion.ts";
+import {
+  type Announced,
+  type Heartbeat,
+  type Membership,
+  type MembershipEffect,
+  type MembershipMessage,
+  type MembershipOut,
+  type MembershipSettings,
+  type MembershipStep,
+  settle,
+} from "./view.ts";
+
+const NEVER = Number.NEGATIVE_INFINITY;
+const MIN_BEAT_GAP = 100;
+const REMEMBERED = 1_024;
+
+export function createMembership(
+  settings: MembershipSettings,
+  name: NodeName,
+  incarnation: number,
+  address: string,
+  seed: number,
+): Actor<Membership, MembershipMessage, MembershipEffect> {
+  const fresh = (): Membership => ({
+    self: nodeId(name, incarnation),
+    address,
+    phase: "new",
+    seq: 0,
+    seed,
+    beatAt: NEVER,
+    connections: 0,
+    connected: true,
+    alone: false,
+    highest: 0,
+    sweepAt: 0,
+    lateUntil: NEVER,
+    peers: new Map(),
+    gone: new Map(),
+    view: { peers: [], homes: [], hash: 0 },
+  });
+  return {
+    get initial() {
+      return fresh();
+    },
+    receive(state, message, now) {
+      switch (message.type) {
+        case "join":
+          return state.connected
+            ? openWindow({ ...state, phase: "joining" }, settings, now)
+            : [{ ...state, phase: "joining" }, []];
+        case "alone":
+          return windowOver({ ...state, alone: true, phase: "joining" }, now);
+        case "window-over":
+          return windowOver(state, now);
+        case "beat":
+          return beat(state, settings, false, now);
+        case "sweep":
+          return sweep(state, settings, now);
+        case "heartbeat":
+          return heard(state, message.from, message.heartbeat, now);
+        case "stale":
+          return [{ ...state, highest: Math.max(state.highest, message.incarnation) }, []];
+        case "link-heard":
+          return linkHeard(state, message.node, settings, now);
+        case "link-refused":
+          return evidence(state, message.node, "refusedAt", now);
+        case "unanswered":
+          return evidence(state, message.node, "unansweredAt", now);
+        case "connection":
+          return connection(state, message.connected, settings, now);
+        case "connections":
+          return [{ ...state, connections: message.count }, []];
+        case "drain":
+          return drain(state, settings, now);
+        case "leave":
+          return leave(state);
+      }
+    },
+  };
+}
+
+/** Says hello and listens; the window starts when the messenger is there. */
+function openWindow(state: Membership, settings: MembershipSettings, now: Millis): MembershipStep {
+  const [next, effects] = beat(state, settings, true, now);
+  return [
+    { ...next, sweepAt: now + sweepEvery(settings) },
+    [
+      ...effects,
+      { type: "schedule", key: "window", at: now + settings.joinWindow, message: { type: "window-over" } },
+      { type: "schedule", key: "sweep", at: now + sweepEvery(settings), message: { type: "sweep" } },
+    ],
+  ];
+}
+
+function windowOver(state: Membership, now: Millis): MembershipStep {
+  if (state.phase !== "joining") return [state, []];
+  const name = nameOf(state.self);
+  const self = nodeId(name, Math.max(incarnationOf(state.self), state.highest + 1));
+  const [next, effects] = settle({ ...state, self, phase: "up" });
+  const told: MembershipOut[] = state.alone ? [] : [beatSoon(next, now)];
+  return [next, [{ type: "joined", self }, ...effects, ...told]];
+}
+
+function beat(state: Membership, settings: MembershipSettings, hello: boolean, now: Millis): MembershipStep {
+  if (state.phase === "new" || state.phase === "left" || state.alone) return [state, []];
+  const seed = nextSeed(state.seed);
+  const seq = state.seq + 1;
+  const at = now + settings.heartbeat * (0.9 + 0.2 * fraction(seed));
+  return [
+    { ...state, seed, seq, beatAt: now },
+    [
+      { type: "broadcast", heartbeat: heartbeatOf(state, seq, state.phase, hello) },
+      { type: "schedule", key: "beat", at, message: { type: "beat" } },
+    ],
+  ];
+}
+
+const heartbeatOf = (state: Membership, seq: number, announced: Announced, hello: boolean): Heartbeat => ({
+  seq,
+  state: announced,
+  hello,
+  address: state.address,
+  connections: state.connections,
+  view: state.view.hash,
+});
+
+const beatSoon = (state: Membership, now: Millis): MembershipOut => ({
+  type: "schedule",
+  key: "beat",
+  at: Math.max(now, state.beatAt + MIN_BEAT_GAP),
+  message: { type: "beat" },
+});
+
+function heard(state: Membership, from: NodeId, heartbeat: Heartbeat, now: Millis): MembershipStep {
+  if (from === state.self || state.phase === "new" || state.phase === "left") return [state, []];
+  if (nameOf(from) === nameOf(state.self)) return namesake(state, from, heartbeat, now);
+  const newest = newestOf(state, from);
+  if (incarnationOf(from) <= newest) {
+    return [state, heartbeat.state === "joining" ? [{ type: "outdated", to: from, incarnation: newest }] : []];
+  }
+  if (heartbeat.state !== "joining") replaceOlder(state, from);
+  if (heartbeat.state === "left") {
+    remember(state.gone, from);
+    state.peers.delete(from);
+    return settle(state);
+  }
+  const known = state.peers.get(from);
+  if (known && heartbeat.seq <= known.seq) return [state, []];
+  state.peers.set(from, {
+    node: from,
+    state: heartbeat.state === "up" ? "alive" : heartbeat.state,
+    seq: heartbeat.seq,
+    announced: heartbeat.state,
+    heardAt: now,
+    linkHeardAt: known?.linkHeardAt ?? NEVER,
+    refusedAt: known?.refusedAt ?? NEVER,
+    unansweredAt: NEVER,
+    address: heartbeat.address,
+    connections: heartbeat.connections,
+  });
+  const [next, effects] = settle(state);
+  return known && !heartbeat.hello ? [next, effects] : [next, [...effects, beatSoon(next, now)]];
+}
+
+/** The highest incarnation of a name that makes one like `node` void; those that only join make none void. */
+function newestOf(state: Membership, node: NodeId): number {
+  let newest = state.gone.get(nameOf(node)) ?? -1;
+  for (const peer of state.peers.values()) {
+    const other = incarnationOf(peer.node);
+    if (other > incarnationOf(node) && peer.announced !== "joining" && nameOf(peer.node) === nameOf(node)) {
+      newest = Math.max(newest, other);
+    }
+  }
+  return newest;
+}
+
+function replaceOlder(state: Membership, by: NodeId): void {
+  for (const peer of [...state.peers.values()]) {
+    if (nameOf(peer.node) !== nameOf(by) || incarnationOf(peer.node) >= incarnationOf(by)) continue;
+    remember(state.gone, peer.node);
+    state.peers.delete(peer.node);
+  }
+}
+
+function remember(gone: Map<NodeName, number>, node: NodeId): void {
+  const name = nameOf(node);
+  const highest = Math.max(gone.get(name) ?? 0, incarnationOf(node));
+  gone.delete(name);
+  gone.set(name, highest);
+  for (const oldest of gone.keys()) {
+    if (gone.size <= REMEMBERED) return;
+    gone.delete(oldest);
+  }
+}
+
+/** Somebody else has our name. */
+function namesake(state: Membership, from: NodeId, heartbeat: Heartbeat, now: Millis): MembershipStep {
+  const newer = incarnationOf(from) > incarnationOf(state.self);
+  if (heartbeat.state === "left") return [{ ...state, highest: Math.max(state.highest, incarnationOf(from)) }, []];
+  if (state.phase === "joining") {
+    if (heartbeat.state === "joining" && !newer) return [state, [beatSoon(state, now)]];
+    return [{ ...state, phase: "left" }, [{ type: "refused", failure: nameTaken(from) }]];
+  }
+  if (newer && heartbeat.state !== "joining") return [{ ...state, phase: "left" }, [{ type: "deposed", by: from }]];
+  return [state, [beatSoon(state, now)]];
+}
+
+const nameTaken = (by: NodeId): Failure =>
+  failure(
+    "invalid",
+    `This node cannot join the cluster: the name "${nameOf(by)}" is used by a node that is alive (${by}). ` +
+      "Give every node its own node.name (in Kubernetes: POD_NAME), or stop the other one",
+  );
+
+function connection(state: Membership, connected: boolean, settings: MembershipSettings, now: Millis): MembershipStep {
+  if (connected === state.connected) return [state, []];
+  if (!connected || state.phase === "new" || state.phase === "left") return [{ ...state, connected }, []];
+  // What was missed meanwhile says nothing about the others: everybody's silence starts anew.
+  for (const peer of state.peers.values()) peer.heardAt = now;
+  if (state.phase === "joining") return openWindow({ ...state, connected }, settings, now);
+  return beat({ ...state, connected, sweepAt: now + sweepEvery(settings) }, settings, true, now);
+}
+
+function drain(state: Membership, settings: MembershipSettings, now: Millis): MembershipStep {
+  if (state.phase !== "up") return [state, []];
+  const [settled, effects] = settle({ ...state, phase: "draining" });
+  const [next, beats] = beat(settled, settings, false, now);
+  return [next, [...effects, ...beats]];
+}
+
+function leave(state: Membership): MembershipStep {
+  if (state.phase === "new" || state.phase === "left") return [{ ...state, phase: "left" }, []];
+  const seq = state.seq + 1;
+  return [{ ...state, seq, phase: "left" }, [{ type: "broadcast", heartbeat: heartbeatOf(state, seq, "left", false) }]];
+}

@@ -1,0 +1,120 @@
+/** What a node believes about the others, what membership is told and asks for, and the view that follows from it. */
+import type { Millis, Schedule, Step } from "./actor.ts";
+import type { Failure } from "./failure.ts";
+import { hashText } from "./hash.ts";
+import type { NodeId, NodeName } from "./ids.ts";
+
+export type Announced = "joining" | "up" | "draining" | "left";
+
+export type Heartbeat = {
+  readonly seq: number;
+  readonly state: Announced;
+  /** Whoever hears it answers with a heartbeat of its own, now. */
+  readonly hello: boolean;
+  readonly address: string;
+  readonly connections: number;
+  readonly view: number;
+};
+
+export type MembershipSettings = {
+  readonly heartbeat: Millis;
+  readonly suspect: Millis;
+  readonly dead: Millis;
+  readonly joinWindow: Millis;
+};
+
+/** `mute`: silent on the bus, alive on its peer link; no home, but its connections stay reachable. */
+export type PeerState = "joining" | "alive" | "suspect" | "mute" | "draining";
+
+export type Peer = {
+  readonly node: NodeId;
+  state: PeerState;
+  seq: number;
+  announced: Announced;
+  heardAt: Millis;
+  linkHeardAt: Millis;
+  refusedAt: Millis;
+  unansweredAt: Millis;
+  address: string;
+  connections: number;
+};
+
+export type View = {
+  readonly peers: readonly { readonly node: NodeId; readonly state: PeerState }[];
+  /** Nodes that may be homes, ourselves included when we are up; sorted. */
+  readonly homes: readonly NodeId[];
+  readonly hash: number;
+};
+
+export type Membership = {
+  readonly self: NodeId;
+  readonly address: string;
+  readonly phase: "new" | "joining" | "up" | "draining" | "left";
+  readonly seq: number;
+  readonly seed: number;
+  /** When we last told the others; they are told at most every 100 ms. */
+  readonly beatAt: Millis;
+  readonly connections: number;
+  readonly connected: boolean;
+  readonly alone: boolean;
+  /** Highest incarnation of our own name that others remember. */
+  readonly highest: number;
+  readonly sweepAt: Millis;
+  /** Until then thresholds are wider: our own loop was late. */
+  readonly lateUntil: Millis;
+  readonly peers: Map<NodeId, Peer>;
+  /** Highest incarnation of each name that left or was replaced; bounded. */
+  readonly gone: Map<NodeName, number>;
+  readonly view: View;
+};
+
+export type MembershipMessage =
+  | { readonly type: "join" }
+  /** There is no bus and never will be: a cluster of one. */
+  | { readonly type: "alone" }
+  | { readonly type: "window-over" }
+  | { readonly type: "beat" }
+  | { readonly type: "sweep" }
+  | { readonly type: "heartbeat"; readonly from: NodeId; readonly heartbeat: Heartbeat }
+  | { readonly type: "stale"; readonly incarnation: number }
+  | { readonly type: "link-heard"; readonly node: NodeId }
+  | { readonly type: "link-refused"; readonly node: NodeId }
+  | { readonly type: "unanswered"; readonly node: NodeId }
+  | { readonly type: "connection"; readonly connected: boolean }
+  | { readonly type: "connections"; readonly count: number }
+  | { readonly type: "drain" }
+  | { readonly type: "leave" };
+
+export type MembershipEffect =
+  | { readonly type: "broadcast"; readonly heartbeat: Heartbeat }
+  | { readonly type: "viewed"; readonly view: View }
+  | { readonly type: "joined"; readonly self: NodeId }
+  | { readonly type: "refused"; readonly failure: Failure }
+  /** A newer process has our name: reset everything and exit. */
+  | { readonly type: "deposed"; readonly by: NodeId }
+  /** Tell a newcomer that this incarnation of its name is known and gone. */
+  | { readonly type: "outdated"; readonly to: NodeId; readonly incarnation: number }
+  /** Ask the node for a sign of life: one half of the proof of its death is there. */
+  | { readonly type: "probe"; readonly node: NodeId };
+
+export type MembershipOut = MembershipEffect | Schedule<MembershipMessage>;
+export type MembershipStep = Step<Membership, MembershipOut>;
+
+/** Tells of a new view if there is one. */
+export function settle(state: Membership): MembershipStep {
+  const peers = [...state.peers.values()]
+    .map(({ node, state: peerState }) => ({ node, state: peerState }))
+    .sort((a, b) => (a.node < b.node ? -1 : 1));
+  const homes = peers.filter(({ state: s }) => s === "alive" || s === "suspect").map(({ node }) => node);
+  if (state.phase === "up") homes.push(state.self);
+  homes.sort();
+  const hash = hashText(homes.join());
+  const before = state.view;
+  const same =
+    hash === before.hash &&
+    peers.length === before.peers.length &&
+    peers.every((peer, i) => peer.node === before.peers[i]?.node && peer.state === before.peers[i]?.state);
+  if (same) return [state, []];
+  const view: View = { peers, homes, hash };
+  return [{ ...state, view }, [{ type: "viewed", view }]];
+}

@@ -1,0 +1,291 @@
+/**
+ * The routing plane of one node: presence, home index, own connections, registrars and requests, wired to a messenger.
+ * A cluster of one has no messenger and sends nothing. Everything it holds ends with `leave`.
+ */
+import type { Entry } from "../../actors/channel.ts";
+import { type Failure, failure } from "../../actors/failure.ts";
+import type { AgentId, ConnectionId, NodeId, NodeName } from "../../actors/ids.ts";
+import { buildRing } from "../../actors/ring.ts";
+import { createRouteCache, follow, type RouteCache } from "../../actors/route-cache.ts";
+import { System } from "../runtime/system.ts";
+import { Wheel } from "../runtime/wheel.ts";
+import { explain } from "./explanation.ts";
+import { Holding } from "./holding.ts";
+import { HomeIndex } from "./home.ts";
+import { Lookups } from "./lookups.ts";
+import type { WireMessage } from "./messenger.ts";
+import { Presence } from "./presence.ts";
+import { Registration } from "./registration.ts";
+import { Requests } from "./requests.ts";
+import type { RouteExplanation } from "./router.ts";
+import type { LocalConnection, Member, RequestControl, RequestPort, RouteSpec, Routing } from "./routing.ts";
+import type { RoutingOptions } from "./routing-options.ts";
+import { ROUTING_DEFAULTS, type RoutingSettings } from "./routing-settings.ts";
+import { Surroundings } from "./surroundings.ts";
+import { decode, encode, type RoutingMessage } from "./wire.ts";
+
+export function createRouting(options: RoutingOptions): Routing {
+  return new RoutingPlane(options);
+}
+
+class RoutingPlane implements Routing {
+  readonly name: NodeName;
+  onMembers: Routing["onMembers"] = () => {};
+  readonly #options: RoutingOptions;
+  readonly #settings: RoutingSettings;
+  readonly #system: System;
+  readonly #wheel: Wheel;
+  readonly #cache: RouteCache;
+  readonly #presence: Presence;
+  readonly #home: HomeIndex;
+  readonly #holding: Holding;
+  readonly #registration: Registration;
+  readonly #lookups: Lookups;
+  readonly #around: Surroundings;
+  readonly #requests: Requests;
+  #over = false;
+
+  constructor(options: RoutingOptions) {
+    this.#options = options;
+    this.name = options.name;
+    const settings = { ...ROUTING_DEFAULTS, ...options.settings };
+    const { messenger, clock, log, holder } = options;
+    const system = new System({ clock, log });
+    const wheel = new Wheel(clock);
+    const seed = () => Math.floor(options.random() * 2 ** 32);
+    this.#settings = settings;
+    this.#system = system;
+    this.#wheel = wheel;
+    this.#cache = createRouteCache(settings.cachedAgents, settings.cachedFor);
+    const unanswered = (node: NodeId) => this.#presence.tell({ type: "unanswered", node });
+    this.#lookups = new Lookups({ ...settings, messenger, unanswered });
+    this.#presence = this.#openPresence(seed());
+    this.#home = new HomeIndex({
+      system,
+      clock,
+      wallClock: options.wallClock,
+      settings: settings.home,
+      self: () => this.self,
+      entries: () => this.#holding.entries(),
+      send: (to, message) => this.#send(to, message),
+      found: (agent, routes) => this.#requests.found(agent, routes),
+      superseded: (connection) => this.#holding.superseded(connection),
+    });
+    this.#registration = new Registration({
+      system,
+      wheel,
+      settings: settings.registrar,
+      registeredWithin: settings.registeredWithin,
+      seed,
+      entries: () => this.#holding.entries(),
+      send: (home, message) => this.#send(home, { type: "channel", message }),
+      registered: (connection) => holder.registered(connection),
+    });
+    this.#holding = new Holding({
+      system,
+      streamsPerAgent: settings.streamsPerAgent,
+      put: (entry) => this.#put(entry),
+      remove: (entry) => this.#remove(entry),
+      close: (connection) => holder.superseded(connection),
+    });
+    this.#around = new Surroundings(this.#presence, this.#home, this.#holding);
+    const { cache, lookups, around } = { cache: this.#cache, lookups: this.#lookups, around: this.#around };
+    this.#requests = new Requests({ system, wheel, settings, cache, lookups, around, seed });
+  }
+
+  #openPresence(seed: number): Presence {
+    const { messenger, name, incarnation, address, deposed, renamed } = this.#options;
+    return new Presence({
+      system: this.#system,
+      name,
+      incarnation,
+      address,
+      seed,
+      settings: this.#settings,
+      alone: messenger === null,
+      buildRing: this.#options.buildRing ?? buildRing,
+      broadcast: (heartbeat) => messenger?.broadcast(encode({ type: "hb", heartbeat })),
+      outdated: (to, highest) => this.#send(to, { type: "outdated", incarnation: highest }),
+      probe: (node) => this.#lookups.probe(node),
+      viewed: () => this.#viewed(),
+      deposed: (reason) => {
+        this.#end(reason);
+        deposed(reason);
+      },
+      renamed,
+    });
+  }
+
+  // ---- this node among the others
+
+  get self(): NodeId {
+    return this.#presence.self;
+  }
+
+  get phase(): Routing["phase"] {
+    return this.#presence.phase;
+  }
+
+  get view(): number {
+    return this.#presence.view.hash;
+  }
+
+  join(): Promise<void> {
+    const { messenger } = this.#options;
+    if (messenger) {
+      messenger.onMessage = (from, message, reply) => this.#receive(from, message, reply);
+      messenger.onConnection = (connected) => {
+        this.#presence.tell({ type: "connection", connected });
+        if (connected) this.#home.doubt();
+      };
+    }
+    return this.#presence.join(messenger?.connected ?? true);
+  }
+
+  async leave(): Promise<void> {
+    if (this.#over) return;
+    this.#presence.tell({ type: "leave" });
+    this.#end(failure("draining", `Node ${this.name} is stopping. Try again now: another node will serve the request`));
+  }
+
+  drain(): void {
+    this.#presence.tell({ type: "drain" });
+  }
+
+  members(): readonly Member[] {
+    return this.#presence.members();
+  }
+
+  peerHeard(node: NodeId): void {
+    this.#presence.tell({ type: "link-heard", node });
+  }
+
+  peerRefused(node: NodeId): void {
+    this.#presence.tell({ type: "link-refused", node });
+  }
+
+  // ---- connections held here
+
+  connected(connection: LocalConnection): ConnectionId {
+    const id = this.#holding.connected(this.self, connection, this.#options.wallClock());
+    this.#presence.tell({ type: "connections", count: this.#holding.size });
+    return id;
+  }
+
+  disconnected(connection: ConnectionId): void {
+    this.#holding.disconnected(connection);
+    this.#presence.tell({ type: "connections", count: this.#holding.size });
+  }
+
+  drained(connection: ConnectionId): void {
+    this.#holding.drained(connection);
+  }
+
+  take(agentId: AgentId, prefer: ConnectionId | 0, exclude: readonly ConnectionId[]): ConnectionId | Failure {
+    return this.#holding.take(agentId, prefer, exclude);
+  }
+
+  released(connection: ConnectionId): void {
+    this.#holding.released(connection);
+  }
+
+  #put(entry: Entry): void {
+    this.#home.put(entry);
+    this.#registration.put(entry);
+    this.#requests.found(entry.agent, []);
+  }
+
+  #remove(entry: Entry): void {
+    this.#home.remove(entry.connection);
+    this.#registration.remove(entry);
+  }
+
+  // ---- requests that came in here
+
+  request(spec: RouteSpec, port: RequestPort): RequestControl {
+    return this.#requests.open(spec, port);
+  }
+
+  explain(agentId: AgentId): Promise<RouteExplanation> {
+    const members = () => this.members().map(({ node, state }) => ({ node, state }));
+    const { clock } = this.#options;
+    const within = 2 * this.#settings.lookupWithin;
+    return explain(
+      { clock, lookups: this.#lookups, cache: this.#cache, around: this.#around, members, within },
+      agentId,
+    );
+  }
+
+  counts(): ReturnType<Routing["counts"]> {
+    return {
+      members: this.members().length,
+      entries: this.#home.entries,
+      requests: this.#requests.size,
+      parked: this.#requests.parked,
+      watches: this.#home.watches,
+      asks: this.#lookups.size,
+    };
+  }
+
+  // ---- messages and effects
+
+  #send(to: NodeId, message: RoutingMessage): void {
+    if (!this.#over) this.#options.messenger?.send(to, encode(message));
+  }
+
+  #receive(from: NodeId, wire: WireMessage, reply?: (message: WireMessage) => void): void {
+    const message = this.#over ? null : decode(wire);
+    if (!message) return;
+    switch (message.type) {
+      case "hb":
+        this.#presence.tell({ type: "heartbeat", from, heartbeat: message.heartbeat });
+        return;
+      case "outdated":
+        this.#presence.tell({ type: "stale", incarnation: message.incarnation });
+        return;
+      case "channel":
+        this.#home.receive(from, message.message);
+        return;
+      case "regack":
+        this.#registration.acked(from, message.position);
+        return;
+      case "needsnap":
+        this.#registration.wanted(from);
+        return;
+      case "lookup":
+        reply?.(encode({ type: "routes", answer: this.#home.lookUp(from, message.agent, message.watch) }));
+        return;
+      case "whohas":
+        reply?.(encode({ type: "routes", answer: this.#home.whoHas(message.agent) }));
+        return;
+      case "routes":
+        return;
+      case "found":
+        this.#requests.found(message.agent, message.routes);
+        return;
+      case "superseded":
+        this.#holding.superseded(message.connection);
+        return;
+      case "ping":
+        reply?.(encode({ type: "ping" }));
+        return;
+    }
+  }
+
+  #viewed(): void {
+    const others = this.#presence.others();
+    const members = new Set(others);
+    this.#home.follow(members);
+    this.#registration.follow(this.#presence.homes(), (node) => members.has(node));
+    follow(this.#cache, (node) => this.#presence.stateOf(node));
+    this.#requests.viewChanged();
+    this.onMembers(this.members());
+  }
+
+  #end(reason: Failure): void {
+    this.#over = true;
+    this.#requests.stop(reason);
+    this.#system[Symbol.dispose]();
+    this.#wheel[Symbol.dispose]();
+  }
+}

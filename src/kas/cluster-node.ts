@@ -1,0 +1,209 @@
+/**
+ * This node's part in the cluster: bus, routing plane, holder, peer links, ingress and directory, tied together once.
+ * Without `nats` it is a cluster of one and needs neither bus nor peers.
+ */
+import type { Socket } from "node:net";
+import type { Failure } from "../../actors/failure.ts";
+import { type NodeId, nodeId } from "../../actors/ids.ts";
+import { deriveKeys } from "../auth/derive.ts";
+import type { Secrets } from "../auth/secret-file.ts";
+import type { Bus } from "../bus/bus.ts";
+import { Envelopes } from "../bus/envelopes.ts";
+import { connectNats } from "../bus/nats.ts";
+import { createSubjects } from "../bus/subjects.ts";
+import { BusMessenger } from "../cluster/bus-messenger.ts";
+import { ClusterDirectory } from "../cluster/directory.ts";
+import { createHolder, type Holder } from "../cluster/holder.ts";
+import { createIngress } from "../cluster/ingress.ts";
+import { createPeers, type Peers } from "../cluster/peers.ts";
+import type { Directory, Router } from "../cluster/router.ts";
+import type { Routing } from "../cluster/routing.ts";
+import { createRouting } from "../cluster/routing-plane.ts";
+import { ROUTING_DEFAULTS } from "../cluster/routing-settings.ts";
+import type { KasConfig } from "../config/kas.ts";
+import { socketCarrier } from "../link/carriers/socket.ts";
+import type { Link } from "../link/link.ts";
+import { openLink } from "../link/multiplexer.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { KasMetrics } from "../telemetry/metrics.ts";
+import { checkPeer, helloOf, type Identity } from "./greeting.ts";
+import { serveInbound } from "./inbound.ts";
+import { measureInbound, measureIngress, measureLevels } from "./measure.ts";
+import { dialPeer, type PeerTls } from "./peer-sockets.ts";
+
+export type ClusterNodeOptions = {
+  readonly config: KasConfig;
+  readonly version: string;
+  readonly clock: Clock;
+  readonly wallClock: () => number;
+  readonly log: Logger;
+  readonly metrics: KasMetrics;
+  /** `host:port` where other nodes dial us, "" for a cluster of one. */
+  readonly address: string;
+  readonly secrets: Secrets | null;
+  /** How to dial the others; null: without TLS. */
+  readonly tls: PeerTls | null;
+  /** Instead of NATS: several nodes of one process meet here. */
+  readonly bus?: Bus;
+  readonly deposed: (reason: Failure) => void;
+};
+
+export interface ClusterNode extends AsyncDisposable {
+  readonly identity: Identity;
+  readonly routing: Routing;
+  readonly holder: Holder;
+  readonly peers: Peers;
+  readonly router: Router;
+  readonly directory: Directory;
+  readonly natsConnected: boolean | null;
+  /** A socket that another node dialled. */
+  accept(socket: Socket): void;
+}
+
+export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
+  const { config, version, clock, wallClock, log, metrics, secrets } = options;
+  const owned = new AsyncDisposableStack();
+  const incarnation = wallClock();
+  const self = nodeId(config.node.name, incarnation);
+  const identity: Identity = { cluster: config.cluster.name, self, version };
+  const bus = busOf(options);
+  if (bus) owned.use(bus);
+  const messenger = bus && secrets ? owned.use(messengerOf(config, bus, self, secrets)) : null;
+  const holder = createHolder(self, () => routing);
+  const routing = createRouting({
+    name: config.node.name,
+    incarnation,
+    address: options.address,
+    messenger,
+    clock,
+    wallClock,
+    random: Math.random,
+    holder: holder.port,
+    log: (text, err) => log.error(text, { err }),
+    deposed: options.deposed,
+    settings: routingSettings(config),
+  });
+  const links = secrets ? deriveKeys(secrets, "link") : [];
+  const accepted = new Set<Link>();
+  const fault = (err: unknown) => log.error("a handler of a stream threw", { err });
+  const events = (inbound: (...arrived: Parameters<Inbound>) => ReturnType<Inbound>) => ({
+    open: inbound,
+    ctl() {},
+    fault,
+  });
+  const inbound: Inbound = (payload, stream) =>
+    serveInbound({ holder, methods: directory.methods, ...measureInbound(metrics) }, payload, stream);
+  const peers = owned.use(
+    createPeers({
+      self,
+      clock,
+      random: Math.random,
+      dial: dialPeer(clock, options.tls),
+      openLink,
+      hello: (node) => helloOf(identity, node.slice(0, node.lastIndexOf("."))),
+      check: (node) => (theirs) => checkPeer(identity, theirs, node),
+      secrets: links,
+      heard: (node) => routing.peerHeard(node),
+      refused: (node) => routing.peerRefused(node),
+      events: () => events(inbound),
+    }),
+  );
+  const directory = new ClusterDirectory({ routing, holder, peers, clock });
+  const router = createIngress({ routing, holder, peers, clock, metrics: measureIngress(metrics) });
+  routing.onMembers = (members) => {
+    peers.follow(members);
+    metrics.cluster.ringChanges.inc();
+    log.info("members changed", { members: members.map(({ node, state }) => `${node} ${state}`) });
+  };
+  measureLevels(metrics, { routing, holder, peers, bus, accepted });
+  return {
+    identity,
+    routing,
+    holder,
+    peers,
+    router,
+    directory,
+    get natsConnected() {
+      return config.nats ? (bus?.connected ?? false) : null;
+    },
+    accept(socket) {
+      const link = openLink({
+        clock,
+        carrier: socketCarrier(socket),
+        role: "acceptor",
+        hello: helloOf(identity),
+        check: (theirs) => checkPeer(identity, theirs, null),
+        ...(links.length > 0 && { secret: links }),
+        events: {
+          ...events(inbound),
+          up: (theirs) => routing.peerHeard(theirs.node as NodeId),
+          ready() {},
+          drain() {},
+          closed(reason) {
+            accepted.delete(link);
+            if (reason.code === "forbidden" || reason.code === "protocol") {
+              log.warn("a peer was refused", { peer: socket.remoteAddress, code: reason.code, reason: reason.reason });
+            }
+          },
+        },
+      });
+      accepted.add(link);
+    },
+    async [Symbol.asyncDispose]() {
+      const reason = { code: "node-gone", reason: `${self} stopped` } as const;
+      holder.destroy(reason);
+      for (const link of [...accepted]) link.destroy(reason);
+      await owned.disposeAsync();
+    },
+  };
+}
+
+type Inbound = (
+  ...arrived: Parameters<typeof serveInbound> extends [unknown, ...infer Rest] ? Rest : never
+) => ReturnType<typeof serveInbound>;
+
+function busOf({ config, bus, log, clock }: ClusterNodeOptions): Bus | null {
+  if (bus) return bus;
+  const { nats } = config;
+  if (!nats) return null;
+  return connectNats({
+    name: config.node.name,
+    servers: nats.servers,
+    credentialsFile: nats.credentials_file,
+    nkeySeedFile: nats.nkey_seed_file,
+    ...(nats.tls && { tls: natsTls(nats.tls) }),
+    clock,
+    problem: (message, err) => log.warn(message, { err }),
+  });
+}
+
+type NatsTls = NonNullable<NonNullable<KasConfig["nats"]>["tls"]>;
+
+const natsTls = ({ ca_certificate_file, certificate_file, key_file }: NatsTls) => ({
+  ...(ca_certificate_file && { caFile: ca_certificate_file }),
+  ...(certificate_file && { certFile: certificate_file }),
+  ...(key_file && { keyFile: key_file }),
+});
+
+function messengerOf(config: KasConfig, bus: Bus, self: NodeId, secrets: Secrets): BusMessenger {
+  const cluster = config.cluster.name;
+  const subjects = createSubjects(config.nats?.subject_prefix ?? "kas", cluster);
+  const accepted = secrets.filter((secret) => secret !== undefined);
+  return new BusMessenger({ bus, subjects, envelopes: new Envelopes({ cluster, self, secrets: accepted }), self });
+}
+
+function routingSettings({ cluster, agent, limits, timings }: KasConfig) {
+  return {
+    homes: cluster.homes,
+    membership: {
+      heartbeat: timings.heartbeat_interval,
+      suspect: timings.suspect_after,
+      dead: timings.dead_after,
+      joinWindow: timings.join_window,
+    },
+    home: { ...ROUTING_DEFAULTS.home, matureAfter: timings.complete_after },
+    offlineAfter: agent.offline_after,
+    streamsPerAgent: limits.streams_per_agent,
+  };
+}

@@ -1,0 +1,93 @@
+/** Ties what happens in a node to its metrics; nothing else knows both. */
+import type { FailureCode } from "../../actors/failure.ts";
+import type { Bus } from "../bus/bus.ts";
+import type { Holder } from "../cluster/holder.ts";
+import type { Peers } from "../cluster/peers.ts";
+import type { IngressMetrics } from "../cluster/routed-request.ts";
+import type { Routing } from "../cluster/routing.ts";
+import type { Link } from "../link/link.ts";
+import type { Open } from "../link/messages.ts";
+import type { KasMetrics, RouteResult } from "../telemetry/metrics.ts";
+
+const RESULTS: Partial<Record<FailureCode, RouteResult>> = {
+  "agent-offline": "no_agent",
+  "agent-unknown": "no_agent",
+  deadline: "timeout",
+  "node-gone": "node_gone",
+  "outcome-unknown": "node_gone",
+  cancelled: "cancelled",
+};
+
+export function measureIngress({ streams, route, limits }: KasMetrics): IngressMetrics {
+  return {
+    opened(kind, hop) {
+      streams.opened[kind][hop].inc();
+      streams.active[kind][hop].inc();
+    },
+    closed(kind, hop, reason, bytesIn, bytesOut) {
+      streams.active[kind][hop].dec();
+      streams.closed[kind][hop][reason].inc();
+      streams.bytes.response[hop].inc(bytesIn);
+      streams.bytes.request[hop].inc(bytesOut);
+    },
+    routed(hop, took, attempts) {
+      route.duration[hop].observe(took / 1000);
+      route.attempts.observe(attempts);
+    },
+    unrouted(code, took) {
+      route.duration[RESULTS[code] ?? "refused"].observe(took / 1000);
+      if (code === "busy") limits.parked.inc();
+    },
+  };
+}
+
+export const measureInbound = ({ streams }: KasMetrics) => ({
+  opened({ kind }: Open) {
+    streams.opened[kind].inbound.inc();
+    streams.active[kind].inbound.inc();
+  },
+  closed({ kind }: Open) {
+    streams.active[kind].inbound.dec();
+    streams.closed[kind].inbound.done.inc();
+  },
+});
+
+export type Measured = {
+  readonly routing: Routing;
+  readonly holder: Holder;
+  readonly peers: Peers;
+  readonly bus: Bus | null;
+  /** Links that other nodes dialled. */
+  readonly accepted: ReadonlySet<Link>;
+};
+
+/** Levels that are looked up when somebody collects. */
+export function measureLevels(metrics: KasMetrics, { routing, holder, peers, bus, accepted }: Measured): void {
+  metrics.onCollect(() => {
+    const { entries, members, parked } = routing.counts();
+    metrics.cluster.ringMembers.set(members);
+    metrics.cluster.ringView.set(routing.view);
+    metrics.cluster.routingEntries.set(entries);
+    metrics.route.parked.set(parked);
+    measureAgents(metrics, holder);
+    const dialled = [...peers.links()].map(([, link]) => link);
+    metrics.cluster.peerLinks.set(dialled.length + accepted.size);
+    metrics.streams.buffered.peer.set(buffered([...dialled, ...accepted]));
+    const counts = bus?.counts();
+    metrics.cluster.natsConnected.set(bus?.connected ? 1 : 0);
+    metrics.cluster.natsSubscriptions.set(counts?.subscriptions ?? 0);
+    metrics.cluster.natsReconnects(counts?.reconnects ?? 0);
+    metrics.cluster.natsDropped(counts?.dropped ?? 0);
+  });
+}
+
+function measureAgents(metrics: KasMetrics, holder: Holder): void {
+  const connections = [...holder.connections()];
+  metrics.agents.connected.set(new Set(connections.map(({ agentId }) => agentId)).size);
+  metrics.agents.connections(
+    connections.map(({ transport, version }) => ({ transport, agent_version: version, value: 1 })),
+  );
+  metrics.streams.buffered.agent.set(buffered(connections.map(({ link }) => link)));
+}
+
+const buffered = (links: readonly Link[]): number => links.reduce((sum, link) => sum + link.bufferedBytes, 0);

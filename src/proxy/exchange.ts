@@ -1,0 +1,229 @@
+/**
+ * One ordinary HTTP request and its stream, both ways at once and under backpressure: the body stops being read while the
+ * stream holds more than 64 KiB of it, and the answer is credited only as the caller's socket takes it.
+ */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { type Failure, failure } from "../../actors/failure.ts";
+import type { TokenId } from "../auth/auth.ts";
+import { failed } from "../failed.ts";
+import { decodeHead, decodeTrailer } from "../link/messages.ts";
+import type { Reset, StreamHandler } from "../link/stream.ts";
+import { Answer } from "./answer.ts";
+import { preflightHeaders } from "./cors.ts";
+import { Visit, type VisitContext } from "./visit.ts";
+
+const PAUSE_ABOVE = 64 * 1024;
+const RESUME_BELOW = 32 * 1024;
+
+export class Exchange implements StreamHandler {
+  readonly #visit: Visit;
+  readonly #answer: Answer;
+  readonly #req: IncomingMessage;
+  readonly #res: ServerResponse;
+  readonly #context: VisitContext;
+  /** The body is read but goes nowhere. */
+  #discarding = false;
+  #discarded = 0;
+  #discardTimer: Disposable | null = null;
+  #hasBody = true;
+  #over = false;
+  #awaitsContinue = false;
+  /** The answer ended, as the agent sent it. */
+  #answered = false;
+
+  readonly #closedTo: (exchange: Exchange) => void;
+
+  /** `closed` is told once, when the answer left or the caller did. */
+  constructor(req: IncomingMessage, res: ServerResponse, context: VisitContext, closed: (exchange: Exchange) => void) {
+    this.#closedTo = closed;
+    this.#req = req;
+    this.#res = res;
+    this.#context = context;
+    this.#visit = new Visit(req, context);
+    this.#answer = new Answer(res, { taken: (bytes) => this.#visit.stream?.consumed(bytes), last: context.draining() });
+    res.on("close", () => this.callerGone());
+    res.on("error", ignore);
+    req.on("error", ignore);
+  }
+
+  /** `fault`: refuse it for this; `awaitsContinue`: the caller sends its body only after a 100. */
+  start(fault: Failure | null, awaitsContinue: boolean): void {
+    this.#awaitsContinue = awaitsContinue;
+    try {
+      const { headers, method } = this.#visit.read(this.#req, false);
+      this.#hasBody = headers.bodyBytes !== 0;
+      if (fault) {
+        this.#fail(fault);
+        return;
+      }
+      if (method === "OPTIONS" && headers.origin && headers.preflight) {
+        this.#preflight(headers.origin);
+        return;
+      }
+      this.#visit.open(
+        this,
+        () => this.#forwardBody(),
+        (refusal) => this.#fail(refusal),
+      );
+    } catch (error) {
+      this.#fail(this.#visit.failureOf(error));
+    }
+  }
+
+  #preflight(origin: string): void {
+    if (!this.#context.allowedOrigins.includes(origin)) {
+      this.#fail(failure("forbidden", "forbidden: pages of this origin may not call this server"));
+      return;
+    }
+    this.#answer.plain(200, preflightHeaders(this.#visit.extra), "");
+  }
+
+  #forwardBody(): void {
+    if (!this.#hasBody) {
+      this.#visit.stream?.end();
+      return;
+    }
+    this.#req.on("data", (chunk: Buffer) => this.#bodyData(chunk));
+    this.#req.on("end", () => {
+      if (!this.#discarding) this.#visit.stream?.end();
+    });
+  }
+
+  #bodyData(chunk: Buffer): void {
+    this.#visit.record.bytesIn += chunk.length;
+    const { stream } = this.#visit;
+    if (this.#discarding || stream === null) {
+      if (this.#answer.ended) this.#discarded += chunk.length;
+      if (this.#discarded > this.#context.limits.discardBytes) this.#req.socket.destroySoon();
+      return;
+    }
+    stream.data(chunk);
+    if (stream.queued > PAUSE_ABOVE) this.#req.pause();
+  }
+
+  /** Reads the rest of a body that nobody wants, within bounds: who is still writing would else never read our answer. */
+  #discardRest(): void {
+    if (this.#discardTimer || !this.#hasBody || this.#req.complete) return;
+    this.#discarding = true;
+    if (this.#visit.stream === null) this.#req.on("data", (chunk: Buffer) => this.#bodyData(chunk));
+    const { clock, limits } = this.#context;
+    const { socket } = this.#req;
+    this.#discardTimer = clock.schedule(clock.now() + limits.discardWithin, () => socket.destroy());
+    const done = () => this.#discardTimer?.[Symbol.dispose]();
+    this.#req.once("end", done);
+    this.#req.once("close", done);
+    this.#req.resume();
+  }
+
+  accepted(): void {
+    if (this.#awaitsContinue && !this.#answer.started) this.#res.writeContinue();
+  }
+
+  head(payload: Uint8Array): void {
+    if (this.#answer.started) return;
+    try {
+      const head = decodeHead(payload);
+      if (head.status < 200 || head.status > 999) {
+        throw failed("protocol", `the agent answered with status ${head.status}, which ends no ordinary request`);
+      }
+      this.#answer.head(head, this.#visit.policy);
+    } catch (error) {
+      this.#spoilt(error);
+    }
+  }
+
+  data(bytes: Uint8Array): void {
+    if (!this.#answer.started) {
+      this.#spoilt(failed("protocol", "the agent sent data before a head"));
+      return;
+    }
+    this.#answer.data(bytes);
+  }
+
+  trailer(payload: Uint8Array): void {
+    try {
+      this.#answer.trailer(decodeTrailer(payload).headers);
+    } catch (error) {
+      this.#spoilt(error);
+    }
+  }
+
+  end(): void {
+    if (!this.#answer.started) {
+      this.#spoilt(failed("protocol", "the agent ended its answer before a head"));
+      return;
+    }
+    this.#answered = true;
+    this.#answer.end();
+    if (this.#hasBody && !this.#req.complete) process.nextTick(settleBody, this);
+  }
+
+  /** @internal The answer is whole and the body is not: a STOP may have come with the END. */
+  settleBody(): void {
+    this.#discardRest();
+    this.#visit.cancel("the answer was complete before the body");
+  }
+
+  stopped(): void {
+    if (!this.#hasBody || this.#req.complete) return;
+    this.#discarding = true;
+    this.#visit.stream?.end();
+    this.#req.resume();
+  }
+
+  sent(): void {
+    const { stream } = this.#visit;
+    if (this.#req.isPaused() && stream && stream.queued < RESUME_BELOW) this.#req.resume();
+  }
+
+  reset({ failure }: Reset): void {
+    this.#fail(failure);
+  }
+
+  closed(): void {}
+
+  /** Ends it if it runs on one of these tokens. */
+  revoked(tokens: ReadonlySet<TokenId>): void {
+    if (!tokens.has(this.#visit.tokenId)) return;
+    const refusal = failure("unauthenticated", "unauthorized: this token was revoked while the request ran");
+    this.#visit.stream?.reset({ failure: refusal, unprocessed: false });
+    this.#fail(refusal);
+  }
+
+  /** What the agent sent, or the reason that nothing can be made of it. */
+  #spoilt(error: unknown): void {
+    const known = error instanceof Error && "code" in error ? unfit(error) : error;
+    const reason = this.#visit.failureOf(known);
+    this.#visit.stream?.reset({ failure: reason, unprocessed: false });
+    this.#fail(reason);
+  }
+
+  #fail(reason: Failure): void {
+    if (this.#answer.ended) return;
+    this.#visit.record.failure = reason;
+    this.#answer.fail(reason, this.#visit.traceId, this.#visit.extra);
+    this.#discardRest();
+  }
+
+  /** The answer has left, or its socket has. */
+  callerGone(): void {
+    if (this.#over) return;
+    this.#over = true;
+    const { record } = this.#visit;
+    const whole = this.#res.writableFinished;
+    if (!whole && record.failure === null) record.failure = failure("cancelled", "the caller closed the connection");
+    if (!whole || !this.#answered) this.#visit.cancel("the caller closed the connection");
+    this.#visit.finish(this.#answer.status, this.#answer.bytes);
+    this.#closedTo(this);
+  }
+}
+
+/** node:http's own error for a header that may not be written. */
+const unfit = (cause: Error) =>
+  failed("protocol", "the cluster's answer has a header that is not valid HTTP: its head was not passed on", cause);
+
+function settleBody(exchange: Exchange): void {
+  exchange.settleBody();
+}
+
+function ignore(): void {}

@@ -1,0 +1,248 @@
+/** What every carrier must do, on all there are: memory, TCP, TLS and a gRPC call seen from either end. */
+import { type AddressInfo, createServer, connect as netConnect, type Server, type Socket } from "node:net";
+import { connect as tlsConnect, createServer as tlsServer } from "node:tls";
+import {
+  Client,
+  credentials,
+  type Server as GrpcServer,
+  Server as GrpcServerOf,
+  ServerCredentials,
+  type ServerDuplexStream,
+} from "@grpc/grpc-js";
+import { generate } from "selfsigned";
+import { afterEach, describe, expect, it } from "vitest";
+import { failure } from "../../actors/failure.ts";
+import {
+  clientCallCarrier,
+  decodeMessage,
+  encodeMessage,
+  GRPC_CLIENT_OPTIONS,
+  GRPC_LIMITS,
+  identity,
+  serverCallCarrier,
+} from "../../src/link/carriers/grpc-call.ts";
+import { memoryCarriers } from "../../src/link/carriers/memory.ts";
+import { widenServerWindows } from "../../src/link/carriers/server-window.ts";
+import { socketCarrier } from "../../src/link/carriers/socket.ts";
+import type { Carrier } from "../../src/link/link.ts";
+import { openLink } from "../../src/link/multiplexer.ts";
+import type { StreamHandler } from "../../src/link/stream.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
+import { bytes, helloOf, LinkNotes, Notes } from "../link/support.ts";
+
+type Joined = {
+  readonly carriers: readonly [Carrier, Carrier];
+  /** Frees what is under them; resolves when nothing is left. */
+  readonly free: () => Promise<void>;
+};
+
+const closed = (server: Server) => new Promise<void>((resolve) => void server.close(() => resolve()));
+const listen = async (server: Server): Promise<number> => {
+  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
+  return (server.address() as AddressInfo).port;
+};
+
+async function tcp(): Promise<Joined> {
+  const accepted = Promise.withResolvers<Socket>();
+  const server = createServer(accepted.resolve);
+  const dialled = netConnect(await listen(server), "127.0.0.1");
+  return { carriers: [socketCarrier(dialled), socketCarrier(await accepted.promise)], free: () => closed(server) };
+}
+
+async function tls(): Promise<Joined> {
+  const { private: key, cert } = await generate([{ name: "commonName", value: "kas" }]);
+  const accepted = Promise.withResolvers<Socket>();
+  const server = tlsServer({ key, cert }, accepted.resolve);
+  const dialled = tlsConnect({
+    port: await listen(server),
+    host: "127.0.0.1",
+    ca: cert,
+    checkServerIdentity: () => undefined,
+  });
+  return { carriers: [socketCarrier(dialled), socketCarrier(await accepted.promise)], free: () => closed(server) };
+}
+
+const METHOD = "/kas.agent.v1.AgentTunnel/Connect";
+
+async function grpc(): Promise<Joined & { readonly server: GrpcServer }> {
+  const accepted = Promise.withResolvers<ServerDuplexStream<Buffer, Buffer>>();
+  const server = new GrpcServerOf({ ...GRPC_LIMITS });
+  server.register(
+    METHOD,
+    (call: ServerDuplexStream<Buffer, Buffer>) => accepted.resolve(call),
+    identity,
+    identity,
+    "bidi",
+  );
+  const bind = Promise.withResolvers<number>();
+  server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, port) =>
+    error ? bind.reject(error) : bind.resolve(port),
+  );
+  const client = new Client(`127.0.0.1:${await bind.promise}`, credentials.createInsecure(), GRPC_CLIENT_OPTIONS);
+  const dialled = clientCallCarrier(client.makeBidiStreamRequest(METHOD, identity, identity));
+  dialled.write([], 0, () => {}); // the call starts with its first message
+  const serving = serverCallCarrier(await accepted.promise);
+  const free = () => {
+    client.close();
+    return new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+  };
+  return { carriers: [dialled, serving], free, server };
+}
+
+const memory = async (): Promise<Joined> => ({ carriers: memoryCarriers(), free: async () => {} });
+const turned = (join: () => Promise<Joined>) => async (): Promise<Joined> => {
+  const { carriers, free } = await join();
+  return { carriers: [carriers[1], carriers[0]], free };
+};
+
+type End = { chunks: Buffer[]; reasons: string[] };
+const listenTo = (carrier: Carrier): End => {
+  const end: End = { chunks: [], reasons: [] };
+  carrier.onData = (chunk) => end.chunks.push(Buffer.from(chunk));
+  carrier.onClosed = (reason) => end.reasons.push(reason);
+  return end;
+};
+const size = ({ chunks }: End) => chunks.reduce((sum, { length }) => sum + length, 0);
+const eventually = async (holds: () => boolean) => {
+  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 1)); // the test's own deadline ends it
+};
+
+describe.each([
+  ["in memory", memory],
+  ["a TCP socket, dialled", tcp],
+  ["a TCP socket, accepted", turned(tcp)],
+  ["a TLS socket, dialled", tls],
+  ["a TLS socket, accepted", turned(tls)],
+  ["a gRPC call, the client's end", grpc],
+  ["a gRPC call, the server's end", turned(grpc)],
+])("the carrier %s", (_, join) => {
+  let joined: Joined;
+  afterEach(async () => {
+    for (const carrier of joined.carriers) carrier.destroy();
+    await joined.free();
+  });
+
+  it("keeps bytes and order of batches of many parts and says when it took them", async () => {
+    joined = await join();
+    const [from, to] = joined.carriers;
+    const got = listenTo(to);
+    const sent: Buffer[] = [];
+    let taken = 0;
+    for (let i = 0; i < 40; i++) {
+      const batch = Array.from({ length: 1 + (i % 5) }, (_, j) => Buffer.alloc(1 + i * j * 37, i * 7 + j));
+      sent.push(...batch);
+      from.write(batch, Buffer.concat(batch).length, () => taken++);
+    }
+    const all = Buffer.concat(sent);
+    await eventually(() => taken === 40 && size(got) === all.length);
+    expect(Buffer.concat(got.chunks).equals(all)).toBe(true);
+  });
+
+  it("carries full batches and a frame larger than one, taken once each", async () => {
+    joined = await join();
+    const [from, to] = joined.carriers;
+    const got = listenTo(to);
+    let taken = 0;
+    const sizes = [from.maxBatchBytes, 1_000_000, from.maxBatchBytes];
+    for (const [i, length] of sizes.entries()) from.write([Buffer.alloc(length, i + 1)], length, () => taken++);
+    const total = sizes.reduce((a, b) => a + b);
+    await eventually(() => taken === 3 && size(got) === total);
+    const all = Buffer.concat(got.chunks);
+    expect([all[0], all[sizes[0] ?? 0], all.at(-1)]).toEqual([1, 2, 3]);
+  });
+
+  it("flushes what was written before it ends, and both ends hear of it once", async () => {
+    joined = await join();
+    const [from, to] = joined.carriers;
+    const [own, got] = [listenTo(from), listenTo(to)];
+    from.write([Buffer.alloc(300_000, 1)], 300_000, () => {});
+    from.end();
+    await eventually(() => own.reasons.length > 0 && got.reasons.length > 0);
+    expect(size(got)).toBe(300_000);
+    expect([own.reasons.length, got.reasons.length]).toEqual([1, 1]);
+  });
+
+  it("ends at once when destroyed, and both ends hear of it once", async () => {
+    joined = await join();
+    const [from, to] = joined.carriers;
+    const [own, got] = [listenTo(from), listenTo(to)];
+    from.destroy();
+    from.destroy();
+    await eventually(() => own.reasons.length > 0 && got.reasons.length > 0);
+    expect([own.reasons.length, got.reasons.length]).toEqual([1, 1]);
+  });
+
+  it("does not throw when it is used after its end", async () => {
+    joined = await join();
+    const [from, to] = joined.carriers;
+    const got = listenTo(to);
+    from.destroy();
+    await eventually(() => got.reasons.length > 0);
+    for (const carrier of joined.carriers) {
+      carrier.write([Buffer.from("late")], 4, () => {});
+      carrier.end();
+      carrier.destroy();
+    }
+  });
+
+  it("carries a link with many streams, bulk both ways, and its orderly end", async () => {
+    joined = await join();
+    const events = new LinkNotes((_, stream) => {
+      const echo: StreamHandler = Object.assign(new Notes(), {
+        data: (chunk: Uint8Array) => stream.data(chunk),
+        end: () => stream.end(),
+        sent: (n: number) => stream.consumed(n),
+      });
+      stream.head(bytes("200"));
+      return echo;
+    });
+    const base = { clock: systemClock, check: () => null };
+    const [carrier, other] = joined.carriers;
+    const there = openLink({ ...base, carrier: other, role: "acceptor", hello: helloOf("b"), events });
+    const here = openLink({ ...base, carrier, role: "dialler", hello: helloOf("a"), events: new LinkNotes() });
+    const all = Array.from({ length: 20 }, (_, i) => {
+      const notes = new Notes();
+      const stream = here.open(bytes("open"), notes, i);
+      notes.data = (chunk) => {
+        notes.bytes += chunk.length;
+        stream.consumed(chunk.length);
+      };
+      stream.data(new Uint8Array(500_000));
+      stream.end();
+      return notes;
+    });
+    await eventually(() => all.every(({ told }) => told.at(-1) === "closed"));
+    expect(all.map((notes) => notes.bytes)).toEqual(all.map(() => 500_000));
+    here.close();
+    await eventually(() => there.state === "closed" && here.state === "closed");
+    expect([here.bufferedBytes, there.bufferedBytes]).toEqual([0, 0]);
+    there.destroy(failure("cancelled", ""));
+  });
+});
+
+it("widens the windows under a grpc-js server, once per session and only where it applies", async () => {
+  const [picked, passed]: [ServerHttp2Session[], ServerHttp2Session[]] = [[], []];
+  using _wide = widenServerWindows((session) => picked.push(session) > 0);
+  using _narrow = widenServerWindows((session) => passed.push(session) < 0);
+  const { carriers, free } = await grpc();
+  const [from, to] = carriers;
+  const got = listenTo(to);
+  from.write([Buffer.alloc(100_000)], 100_000, () => {});
+  await eventually(() => size(got) === 100_000 && picked[0]?.localSettings.initialWindowSize === 4 * 1024 * 1024);
+  expect(picked[0]?.state.effectiveLocalWindowSize).toBe(8 * 1024 * 1024);
+  expect([picked.length, passed.length]).toEqual([1, 1]);
+  for (const carrier of carriers) carrier.destroy();
+  await free();
+});
+
+it("ends a call whose messages are not protobuf, and skips fields it does not know", () => {
+  const got: Uint8Array[] = [];
+  const read = (...message: number[]) => decodeMessage(Buffer.from(message), (part) => got.push(part));
+  expect(read(0x10, 0x96, 0x01, 0x0a, 2, 7, 8, 0x1a, 1, 9, 0x25, 1, 2, 3, 4)).toBe(true);
+  expect(got).toEqual([Buffer.from([7, 8])]);
+  expect([read(0x0a, 5, 1), read(0x0b), read(0xff), read(0x0a, 0xff, 0xff, 0xff, 0xff, 0xff)]).toEqual(
+    Array.from({ length: 4 }, () => false),
+  );
+  const big = encodeMessage([Buffer.alloc(70_000, 1), Buffer.alloc(3, 2)], 70_003);
+  expect(decodeMessage(big, (part) => expect(part.length).toBe(70_003))).toBe(true);
+});
