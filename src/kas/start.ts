@@ -15,6 +15,7 @@ import { Failed, failed } from "../failed.ts";
 import { createGateway } from "../gateway/gateway.ts";
 import { widenServerWindows } from "../link/carriers/server-window.ts";
 import { createProxy } from "../proxy/proxy.ts";
+import type { AccessRecord } from "../proxy/request-record.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
 import { createLogger, type RootLogger } from "../telemetry/logger.ts";
 import { createMetrics, type KasMetrics } from "../telemetry/metrics.ts";
@@ -162,7 +163,7 @@ async function serve(parts: Parts): Promise<Servers> {
         },
       },
       log: {
-        access: (record) => log.info("request", record),
+        access: (record) => log.info("request", accessFields(record)),
         bug: (err, traceId) => log.error("a request failed with an error of ours", { err, trace_id: traceId }),
       },
     }),
@@ -225,4 +226,14 @@ function peerTls(config: KasConfig) {
   if (!own?.tls) return null;
   const ca = config.private_api?.listen.ca_certificate_file;
   return { ...(ca && { ca: readFileSync(ca) }), serverName: own.serverName };
+}
+
+/** The audit record as logged. `node` is this node in every line, so the one that held the agent is `holder`. */
+function accessFields(record: AccessRecord): Record<string, unknown> {
+  const { node: holder, durationMillis, ...fields } = record;
+  const named = Object.entries(fields).map(([name, value]) => [
+    name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`),
+    value,
+  ]);
+  return { ...Object.fromEntries(named), holder, duration_ms: Math.round(durationMillis * 1000) / 1000 };
 }
