@@ -77,6 +77,11 @@ export class Connector {
     return this.#sessions.size;
   }
 
+  /** Streams being served on all of them. */
+  get streams(): number {
+    return [...this.#sessions].reduce((sum, { link }) => sum + (link?.streams ?? 0), 0);
+  }
+
   /** Takes nothing new, serves what runs, at most for `within`; then every link is gone and its last bytes have left. */
   async drain(within: Millis): Promise<void> {
     this.#quit();

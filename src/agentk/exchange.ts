@@ -51,7 +51,7 @@ export class Exchange implements StreamHandler, Dispatcher.DispatchHandler {
     this.#observation = observation;
     const { acceptWithin, timeLeft } = open;
     const late = () => this.#fail(failure("deadline", `${upstream.title} did not finish the answer in time`));
-    const lateToStart = () => this.#fail(failure("deadline", `${upstream.title} took no connection in time`), true);
+    const lateToStart = () => this.#fail(this.#whyNotStarted(), true);
     this.#deadline = timeLeft > 0 ? clock.schedule(clock.now() + timeLeft, late) : null;
     this.#startBy = acceptWithin > 0 ? clock.schedule(clock.now() + acceptWithin, lateToStart) : null;
     // An ordinary request waits for its first bytes or its end: only they say whether it has a body.
@@ -108,8 +108,12 @@ export class Exchange implements StreamHandler, Dispatcher.DispatchHandler {
 
   closed(): void {
     if (this.#over) return;
-    this.#socket?.release(this.#clock);
-    this.#finish("ok");
+    const socket = this.#socket;
+    if (!socket) this.#leave("ok");
+    else {
+      socket.release(this.#clock);
+      this.#finish("ok");
+    }
   }
 
   // What undici tells.
@@ -191,6 +195,12 @@ export class Exchange implements StreamHandler, Dispatcher.DispatchHandler {
     // server does not, and kubectl delete sends such bodies; services are not trusted that far.
     const reset = type === "kubernetes" ? false : null;
     to.dispatch({ method, path, headers, body, ...(upgrade ? { upgrade } : reset === false && { reset }) }, this);
+  }
+
+  #whyNotStarted(): Failure {
+    const { title } = this.#upstream;
+    if (this.#dispatched) return failure("deadline", `${title} took no connection in time: ${this.#upstream.advice}`);
+    return failure("deadline", `the request to ${title} neither began its body nor ended in time, so nothing was sent`);
   }
 
   #answer(status: number, raw: unknown, upgraded: boolean): void {

@@ -1,4 +1,4 @@
-/** What is recorded of one HTTP execution: a client span under the caller's trace and, when it ended, one call for metrics. */
+/** What is recorded of one HTTP execution: the agent's span under the caller's trace, the upstream's below it, and, when it ended, one call for metrics. */
 import { type Attributes, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
 import type { Millis } from "../../actors/actor.ts";
 import type { FailureCode } from "../../actors/failure.ts";
@@ -31,12 +31,14 @@ export function observed(open: Open, clock: Clock, observe: ObserveExecution | u
     "kas.target": open.target.type,
     "kas.impersonate": open.caller.as !== null,
   };
-  const { span } = startChild(open.method, SpanKind.CLIENT, parent, attributes);
+  const { span: served, context } = startChild("kas.agent.execute", SpanKind.SERVER, parent, attributes);
+  const { span } = startChild(open.method, SpanKind.CLIENT, context, attributes);
   return {
     ended(outcome, status) {
       if (status > 0) span.setAttribute("http.response.status_code", status);
       if (outcome !== "ok") span.setStatus({ code: SpanStatusCode.ERROR, message: outcome });
       span.end();
+      served.end();
       observe?.({ target: open.target.type, outcome, status, took: clock.now() - since });
     },
   };

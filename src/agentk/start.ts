@@ -3,25 +3,22 @@
  * reverse order, also when a later part cannot start.
  */
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { findPackageJSON } from "node:module";
-import { collectDefaultMetrics, Registry } from "prom-client";
 import { formatAddress } from "../config/address.ts";
 import type { AgentkConfig, AgentkOptions, RunningAgentk } from "../config/agentk.ts";
 import { openLink } from "../link/multiplexer.ts";
 import { listen } from "../net/listener.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
-import { EventLoop } from "../telemetry/event-loop.ts";
+import { type AgentMetrics, createAgentMetrics } from "../telemetry/agent-metrics.ts";
 import { createLogger, type Logger } from "../telemetry/logger.ts";
 import { type ObservabilityOptions, observabilityHandler } from "../telemetry/observability-server.ts";
 import { startTracing } from "../telemetry/tracing.ts";
+import { VERSION } from "../version.ts";
 import { Connector } from "./connector.ts";
 import { createDial } from "./dial.ts";
 import { createExecutor } from "./executor.ts";
 import { builtInMethods, createGrpcMethods } from "./grpc-methods.ts";
 import { type ApiServer, inCluster, readKubeconfig } from "./kubernetes.ts";
-import { type AgentMetrics, createMetrics } from "./metrics.ts";
 import { readToken, TokenFile } from "./token-file.ts";
 import { apiServerUpstream, type Credential, createUpstreams } from "./upstream.ts";
 
@@ -37,20 +34,34 @@ export async function startAgentk({ config, env, stdout }: AgentkOptions): Promi
   const { instance, version } = identity;
   started.use(await startTracing({ service: "agentk", instance, version, env, warn }));
 
-  const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
   let connector: Connector | null = null;
   const isConnected = () => connector?.isConnected ?? false;
-  const metrics = createMetrics(registry, () => ({ connected: isConnected() }));
+  const metrics = started.use(createAgentMetrics({ version }));
+  metrics.onCollect(() => {
+    metrics.kasConnected.set(isConnected() ? 1 : 0);
+    metrics.streamsActive.set(connector?.streams ?? 0);
+  });
   const server = config.kubeconfig === null ? inCluster(env) : readKubeconfig(config.kubeconfig, config.context);
   const credential = started.use(credentialOf(server, clock, metrics, log));
   const upstreams = started.use(createUpstreams(apiServerUpstream(server, credential), config.services));
   const methods = createGrpcMethods(builtInMethods({ echo: env[ECHO] === "true" }));
-  const execute = createExecutor({ upstreams, methods, clock, observe: metrics.executed });
+  const execute = createExecutor({
+    upstreams,
+    methods,
+    clock,
+    observe({ status, took }) {
+      metrics.upstreamAnswered(status);
+      metrics.upstreamDuration.observe(took / 1000);
+    },
+  });
   const dial = createDial(config.kas, tokenOf(config), version);
 
   const readiness = () => readinessOf(isConnected());
-  await serveObservability(started, config, log, { registry, readiness });
+  await serveObservability(started, config, log, {
+    registry: metrics.registry,
+    readiness,
+    alive: () => metrics.alive(),
+  });
   const running = new Connector({
     dial,
     openLink,
@@ -62,7 +73,7 @@ export async function startAgentk({ config, env, stdout }: AgentkOptions): Promi
     backoffMax: config.timings.backoffMax,
     log,
     connected: ({ agentId, node }) => stdout(JSON.stringify({ msg: "connected", agent_id: agentId, node })),
-    disconnected: metrics.disconnected,
+    disconnected: () => metrics.reconnects.inc(),
   });
   connector = running;
   started.defer(() => running.stop());
@@ -80,13 +91,7 @@ const readinessOf = (connected: boolean) =>
 
 function identityOf({ instance }: AgentkConfig) {
   const process = randomBytes(8).toString("hex");
-  return { instance: instance ?? `random/${process}`, process, version: versionOfPackage() };
-}
-
-function versionOfPackage(): string {
-  const path = findPackageJSON("..", import.meta.url);
-  const { version = "unknown" } = path ? JSON.parse(readFileSync(path, "utf8")) : {};
-  return String(version);
+  return { instance: instance ?? `random/${process}`, process, version: VERSION };
 }
 
 function tokenOf({ token }: AgentkConfig): () => string {
@@ -107,7 +112,7 @@ function credentialOf(
       return fixed(credential.value);
     case "token-file": {
       const changed = () => {
-        metrics.tokenReloaded();
+        metrics.tokenReloads.inc();
         log.info("a new token for the Kubernetes API server was read", { file: credential.path });
       };
       const file = new TokenFile({ path: credential.path, clock, changed });
@@ -126,12 +131,10 @@ async function serveObservability(
   started: AsyncDisposableStack,
   { observability }: AgentkConfig,
   log: Logger,
-  options: Pick<ObservabilityOptions, "registry" | "readiness">,
+  options: Pick<ObservabilityOptions, "registry" | "readiness" | "alive">,
 ): Promise<void> {
-  const loop = started.use(new EventLoop());
   const handler = observabilityHandler({
     ...options,
-    alive: () => loop.alive(),
     problem: (message, err) => log.error(message, { err }),
   });
   const server = createServer(handler);

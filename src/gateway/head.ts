@@ -13,8 +13,8 @@ const ACCEPT_WITHIN = 20_000;
 const MAX_ACTOR_BYTES = 1024;
 
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
-/** No spaces, controls or fragment; anything else is the target's to judge. */
-const PATH = /^\/[^\s#\p{Cc}]*$/u;
+/** Printable ASCII without space and fragment; anything else is the target's to judge. */
+const PATH = /^\/[!"$-~]*$/;
 const HOP_BY_HOP = new Set([
   "connection",
   "content-length",

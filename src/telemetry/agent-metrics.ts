@@ -25,7 +25,11 @@ export function createAgentMetrics({ version, wholeProcess = true }: { version: 
     reconnects: series.count("agentk_reconnects_total", "Times a new link to kas was dialled after one was lost"),
     tokenReloads: series.count("agentk_token_reload_total", "Times the agent's token was read anew"),
     streamsActive: series.level("agentk_streams_active", "Streams open now"),
-    upstreamDuration: series.spread("agentk_upstream_duration_seconds", "Until the head of the answer came", SECONDS),
+    upstreamDuration: series.spread(
+      "agentk_upstream_duration_seconds",
+      "From arrival here to the end of the answer",
+      SECONDS,
+    ),
     /** `status` 0: no answer came. */
     upstreamAnswered: (status: number): void => requests[codeClass(status)].inc(),
     [Symbol.dispose](): void {

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
 import { createServer } from "node:https";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { generate } from "selfsigned";
 import { afterEach, describe, expect, it } from "vitest";
@@ -274,11 +274,24 @@ describe("a failure", () => {
   });
 
   it("of the caller while the connection is being made sends nothing", async () => {
-    const { executor, server } = await lab((_, response) => response.end());
-    const caller = new Caller(executor.execute);
+    const own = await generate([{ name: "commonName", value: "api" }]);
+    const requests: string[] = [];
+    const secured = createServer({ cert: own.cert, key: own.private }, (request) => requests.push(request.url ?? ""));
+    const { promise: connecting, resolve: connected } = Promise.withResolvers<Socket>();
+    const server = stack.use(await listening(createTcpServer(connected)));
+    const api = { url: new URL(`https://127.0.0.1:${server.port}`), tls: { rejectUnauthorized: false } } as const;
+    const upstream = apiServerUpstream(
+      { ...api, credential: { type: "none" }, impersonates: null },
+      { value: "", renew() {} },
+    );
+    const executor = stack.use(executorTo(api.url.href, { upstreams: createUpstreams(upstream, new Map()) }));
+    const caller = new Caller(executor.execute, { method: "POST", path: "/once" });
+    const socket = await connecting;
     caller.stream.reset({ failure: { code: "cancelled", reason: "gone" }, unprocessed: false });
-    await new Caller(executor.execute, { path: "/second" }).done();
-    expect(server.requests.map((request) => request.url)).toEqual(["/second"]);
+    const closed = new Promise((resolve) => socket.once("close", resolve));
+    secured.emit("connection", socket);
+    await closed;
+    expect(requests).toEqual([]);
   });
 
   it("to finish in the time left ends both sides", async () => {
@@ -287,6 +300,13 @@ describe("a failure", () => {
 
     expect(caller.reset_?.failure.code).toBe("deadline");
     await server.until((s) => s.sockets.size === 0);
+  });
+
+  it("to begin in time is proof that nothing was sent", async () => {
+    const { executor, server } = await lab((_, response) => response.end());
+    const caller = await new Caller(executor.execute, { acceptWithin: 20 }, { end: false }).done();
+    expect(caller.reset_).toMatchObject({ unprocessed: true, failure: { code: "deadline" } });
+    expect(server.requests).toEqual([]);
   });
 
   it("of a too long head of the answer is too-large", async () => {
@@ -441,6 +461,12 @@ it("uses one kept connection for requests in turn, a delete with a body and a HE
   }
   expect(connections.size).toBe(1);
 });
+
+async function listening(server: Server): Promise<AsyncDisposable & { readonly port: number }> {
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  return { port, [Symbol.asyncDispose]: () => new Promise<void>((resolve) => void server.close(() => resolve())) };
+}
 
 /** Resolves once `value` has not changed for some turns of the event loop that also let sockets move. */
 async function settled(value: () => number): Promise<void> {

@@ -50,7 +50,7 @@ it("echoes messages of 4 MiB while more come, holding no more than the window", 
   caller.stream.data(message(Buffer.from("more")));
   caller.stream.end();
   await caller.done();
-  expect(Buffer.concat(caller.chunks)).toEqual(Buffer.concat([one, message(Buffer.from("more"))]));
+  expect(Buffer.concat(caller.chunks).equals(Buffer.concat([one, message(Buffer.from("more"))]))).toBe(true);
   expect(caller.stream.mostOutstanding).toBeLessThanOrEqual(64 * 1024);
   expect(caller.trailer_?.status).toBe(status.OK);
 });
