@@ -38,6 +38,8 @@ export type Answer<Value> = Value | Failure | Promise<Value | Failure>;
 
 export interface Auth extends AsyncDisposable {
   agentOf(token: string): Answer<AgentIdentity>;
+  /** False only where it is certain that there is no such agent; true also where nobody can tell. */
+  mayExist(agent: AgentId): boolean;
   proxyAccess(credential: ProxyCredential): Answer<ProxyAccess>;
   operatorOf(token: string): Answer<Operator>;
   /** False: no operator is configured, and the observability listener serves its resources to loopback only. */

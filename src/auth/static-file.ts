@@ -19,6 +19,8 @@ export type Grant = {
 
 export type StaticTables = {
   readonly agents: ReadonlyMap<TokenId, AgentIdentity>;
+  /** All agents, those without a token too. */
+  readonly agentIds: ReadonlySet<AgentId>;
   readonly users: ReadonlyMap<TokenId, Grant>;
   readonly jobs: ReadonlyMap<TokenId, Grant>;
   readonly operators: ReadonlyMap<TokenId, Operator>;
@@ -125,6 +127,7 @@ const noExtra = { uid: "", extra: [] } as const;
 
 function tablesOf({ agents, users, jobs, operators }: Contents): StaticTables {
   return {
+    agentIds: new Set(agents.map(({ id }) => branded(id))),
     agents: new Map(
       agents.flatMap(({ id, name, project_id, tokens }) =>
         tokens.map((tokenId) => [tokenId, { agentId: branded(id), name, projectId: project_id, tokenId }]),

@@ -4,6 +4,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { type Failure, failure } from "../../actors/failure.ts";
+import type { AgentId } from "../../actors/ids.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { failureOf } from "../status.ts";
 import {
@@ -61,6 +62,10 @@ export class StaticAuth implements Auth {
 
   operatorOf(token: string): Operator | Failure {
     return (token.length <= MAX_TOKEN && this.#tables.operators.get(tokenIdOf(token))) || UNKNOWN_OPERATOR;
+  }
+
+  mayExist(agent: AgentId): boolean {
+    return this.#tables.agentIds.has(agent);
   }
 
   proxyAccess({ kind, token, agentId }: ProxyCredential): ProxyAccess | Failure {

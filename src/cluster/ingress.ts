@@ -1,6 +1,7 @@
 /** The router of this node: names each request and gives it its own actor. */
 import { incarnationOf, nameOf, type RequestId } from "../../actors/ids.ts";
-import { type IngressOptions, RoutedRequest } from "./routed-request.ts";
+import type { IngressOptions } from "./ingress-options.ts";
+import { RoutedRequest } from "./routed-request.ts";
 import type { Router } from "./router.ts";
 
 export function createIngress(options: IngressOptions): Router {

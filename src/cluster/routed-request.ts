@@ -5,36 +5,17 @@
  */
 import { type Context, type Span, SpanKind, SpanStatusCode } from "@opentelemetry/api";
 import type { Millis } from "../../actors/actor.ts";
-import type { Failure, FailureCode } from "../../actors/failure.ts";
+import { type Failure, type FailureCode, failure } from "../../actors/failure.ts";
 import type { ConnectionId, RequestId } from "../../actors/ids.ts";
 import type { Link } from "../link/link.ts";
-import { encodeOpen, type Open, type StreamKind } from "../link/messages.ts";
+import { encodeOpen, type Open } from "../link/messages.ts";
 import type { Reset, Stream, StreamHandler } from "../link/stream.ts";
-import type { Clock } from "../runtime/clock.ts";
 import { failureOf } from "../status.ts";
 import { injectTrace, startChild } from "../trace.ts";
 import { AttemptHandler, type AttemptOwner, type ClosedReason } from "./attempt.ts";
-import type { Holder } from "./holder.ts";
-import type { Peers } from "./peers.ts";
+import type { IngressOptions } from "./ingress-options.ts";
 import type { Route, RoutedStream, RouteRequest } from "./router.ts";
-import type { Attempt, RequestControl, RequestPort, Routing } from "./routing.ts";
-
-export interface IngressMetrics {
-  opened(kind: StreamKind, hop: "local" | "remote"): void;
-  closed(kind: StreamKind, hop: "local" | "remote", reason: ClosedReason, bytesIn: number, bytesOut: number): void;
-  /** An agent accepted: how long it took and at which attempt. */
-  routed(hop: "local" | "remote", took: Millis, attempts: number): void;
-  /** The request ended before any agent accepted it. */
-  unrouted(code: FailureCode, took: Millis): void;
-}
-
-export type IngressOptions = {
-  readonly routing: Routing;
-  readonly holder: Holder;
-  readonly peers: Peers;
-  readonly clock: Clock;
-  readonly metrics: IngressMetrics;
-};
+import type { Attempt, RequestControl, RequestPort } from "./routing.ts";
 
 /** Broken on the way, so nobody knows whether it ran. Any other code is the executor's own word and final. */
 const BROKEN: ReadonlySet<FailureCode> = new Set(["node-gone", "outcome-unknown"]);
@@ -51,6 +32,7 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
   readonly #span: Span;
   readonly #trace: Context;
   #control: RequestControl | null = null;
+  #starting = true;
   #stream: Stream | null = null;
   #dialling: Disposable | null = null;
   /** Number of the attempt whose events count; those of any other are late. */
@@ -73,9 +55,13 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
     const { span, context } = startChild("kas.route", SpanKind.INTERNAL, request.trace, attributes);
     this.#span = span;
     this.#trace = context;
-    const { agentId, acceptWithin, timeLeft, idempotent } = request;
-    const control = options.routing.request({ requestId, agentId, acceptWithin, timeLeft, idempotent }, this);
-    this.#control = control;
+    const { agentId, acceptWithin, timeLeft, idempotent, caller } = request;
+    if (caller.kind === "rails" && !options.mayExist(agentId)) {
+      this.#early = failure("agent-unknown", `there is no agent ${agentId}: check the id, or register the agent`);
+    } else {
+      this.#control = options.routing.request({ requestId, agentId, acceptWithin, timeLeft, idempotent }, this);
+    }
+    this.#starting = false;
     this.#resume();
   }
 
@@ -93,7 +79,7 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
 
   attempt(attempt: Attempt): void {
     if (this.#over) return;
-    if (!this.#control) {
+    if (this.#starting) {
       this.#early = attempt;
       return;
     }
@@ -104,7 +90,7 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
 
   fail(reason: Failure): void {
     if (this.#over) return;
-    if (!this.#control) {
+    if (this.#starting) {
       this.#early = reason;
       return;
     }

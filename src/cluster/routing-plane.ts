@@ -136,7 +136,8 @@ class RoutingPlane implements Routing {
       messenger.onMessage = (from, message, reply) => this.#receive(from, message, reply);
       messenger.onConnection = (connected) => {
         this.#presence.tell({ type: "connection", connected });
-        if (connected) this.#home.doubt();
+        // Away: what changes is missed. Back: it was.
+        this.#home.doubt();
       };
     }
     return this.#presence.join(messenger?.connected ?? true);

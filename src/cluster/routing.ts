@@ -32,7 +32,10 @@ export type Attempt = {
   readonly exclude: readonly ConnectionId[];
 };
 
-/** What a request actor tells the stream it decides for. Exactly one of `fail` and the stream's own end is the last. */
+/**
+ * What a request actor tells the stream it decides for. Exactly one of `fail` and the stream's own end is the last.
+ * Either may be called before `request` has returned: a connection held here or a cached route is tried at once.
+ */
 export interface RequestPort {
   /** Open a stream at `attempt.node` (our own included) and report what becomes of it. */
   attempt(attempt: Attempt): void;

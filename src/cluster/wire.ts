@@ -127,13 +127,16 @@ function decodeHeartbeat([seq, state, hello, address, connections, view]: Body):
   return { type: "hb", heartbeat: { seq, state: announced, hello, address, connections, view } };
 }
 
+/** Shared: nearly every entry has none, and an index holds many entries. */
+const NO_LINKS: readonly number[] = [];
+
 function decodeEntry(value: unknown): Entry | null {
   if (!Array.isArray(value)) return null;
   const [connection, agent, instance, process, link, lost, since, draining]: Body = value;
   const links = listOf(lost, (element) => (isCount(element) ? element : null));
   if (!isConnection(connection) || !isAgent(agent) || !isText(instance) || !isText(process)) return null;
   if (!isCount(link) || !links || !isTime(since) || typeof draining !== "boolean") return null;
-  return { connection, agent, instance, process, link, lost: links, since, draining };
+  return { connection, agent, instance, process, link, lost: links.length > 0 ? links : NO_LINKS, since, draining };
 }
 
 function decodeSnap([epoch, seq, part, parts, slots, list]: Body): RoutingMessage | null {

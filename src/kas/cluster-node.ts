@@ -4,7 +4,7 @@
  */
 import type { Socket } from "node:net";
 import type { Failure } from "../../actors/failure.ts";
-import { type NodeId, nodeId } from "../../actors/ids.ts";
+import { type AgentId, type NodeId, nodeId } from "../../actors/ids.ts";
 import { deriveKeys } from "../auth/derive.ts";
 import type { Secrets } from "../auth/secret-file.ts";
 import type { Bus } from "../bus/bus.ts";
@@ -47,6 +47,7 @@ export type ClusterNodeOptions = {
   /** Instead of NATS: several nodes of one process meet here. */
   readonly bus?: Bus;
   readonly deposed: (reason: Failure) => void;
+  readonly mayExist: (agent: AgentId) => boolean;
 };
 
 export interface ClusterNode extends AsyncDisposable {
@@ -110,7 +111,14 @@ export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
     }),
   );
   const directory = new ClusterDirectory({ routing, holder, peers, clock });
-  const router = createIngress({ routing, holder, peers, clock, metrics: measureIngress(metrics) });
+  const router = createIngress({
+    routing,
+    holder,
+    peers,
+    clock,
+    metrics: measureIngress(metrics),
+    mayExist: options.mayExist,
+  });
   routing.onMembers = (members) => {
     peers.follow(members);
     metrics.cluster.ringChanges.inc();

@@ -2,8 +2,8 @@
 import type { FailureCode } from "../../actors/failure.ts";
 import type { Bus } from "../bus/bus.ts";
 import type { Holder } from "../cluster/holder.ts";
+import type { IngressMetrics } from "../cluster/ingress-options.ts";
 import type { Peers } from "../cluster/peers.ts";
-import type { IngressMetrics } from "../cluster/routed-request.ts";
 import type { Routing } from "../cluster/routing.ts";
 import type { Link } from "../link/link.ts";
 import type { Open } from "../link/messages.ts";

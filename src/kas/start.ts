@@ -81,6 +81,7 @@ export async function startKas(options: StartOptions): Promise<RunningKas> {
       secrets,
       tls: peerTls(config),
       ...(options.bus && { bus: options.bus }),
+      mayExist: (agent) => auth.mayExist(agent),
       deposed: (reason) => ended.reject(new Failed(reason)),
     }),
   );

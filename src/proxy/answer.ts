@@ -12,8 +12,8 @@ import { type AnswerPolicy, answerHeaders, answerTrailers } from "./answer-heade
 export type AnswerOptions = {
   /** Told for each piece once the socket took it. */
   readonly taken: (bytes: number) => void;
-  /** Says `connection: close`. */
-  readonly last: boolean;
+  /** Is it, at the time of its head, its socket's last? Then it says `connection: close`. */
+  readonly last: () => boolean;
 };
 
 export class Answer {
@@ -40,7 +40,7 @@ export class Answer {
   head(head: Head, policy: AnswerPolicy): void {
     const { flat, contentLength } = answerHeaders(head, policy);
     this.#bodiless = this.#res.req.method === "HEAD" || head.status === 204 || head.status === 304;
-    if (this.#options.last) flat.push("connection", "close");
+    if (this.#options.last()) flat.push("connection", "close");
     this.#res.writeHead(head.status, flat);
     this.status = head.status;
     this.#expected = this.#bodiless ? -1 : contentLength;
@@ -93,7 +93,7 @@ export class Answer {
 
   /** A short answer of our own. */
   plain(status: number, flat: string[], body: string): void {
-    if (this.#options.last) flat.push("connection", "close");
+    if (this.#options.last()) flat.push("connection", "close");
     this.#res.writeHead(status, flat);
     this.status = status;
     this.bytes = this.#res.req.method === "HEAD" ? 0 : Buffer.byteLength(body);
@@ -107,10 +107,10 @@ export class Answer {
     this.ended = true;
     this.#flushed = true;
     this.#held = null;
-    const { socket } = this.#res;
+    const { socket } = this.#res.req; // an answer that waits for its turn has none of its own
     const endsByClose = this.started && this.#expected < 0 && !this.#res.chunkedEncoding; // HTTP/1.0
-    if (endsByClose && socket && !(socket instanceof TLSSocket)) socket.resetAndDestroy();
-    this.#res.destroy();
+    if (endsByClose && !(socket instanceof TLSSocket)) socket.resetAndDestroy();
+    else socket.destroy();
   }
 
   /** @internal for the turn's end. */

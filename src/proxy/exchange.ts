@@ -25,7 +25,7 @@ export class Exchange implements StreamHandler {
   #discarding = false;
   #discarded = 0;
   #discardTimer: Disposable | null = null;
-  #hasBody = true;
+  readonly #hasBody: boolean;
   #over = false;
   #awaitsContinue = false;
   /** The answer ended, as the agent sent it. */
@@ -39,8 +39,9 @@ export class Exchange implements StreamHandler {
     this.#req = req;
     this.#res = res;
     this.#context = context;
+    this.#hasBody = announcesBody(req);
     this.#visit = new Visit(req, context);
-    this.#answer = new Answer(res, { taken: (bytes) => this.#visit.stream?.consumed(bytes), last: context.draining() });
+    this.#answer = new Answer(res, { taken: (bytes) => this.#visit.stream?.consumed(bytes), last: context.draining });
     res.on("close", () => this.callerGone());
     res.on("error", ignore);
     req.on("error", ignore);
@@ -50,8 +51,8 @@ export class Exchange implements StreamHandler {
   start(fault: Failure | null, awaitsContinue: boolean): void {
     this.#awaitsContinue = awaitsContinue;
     try {
-      const { headers, method } = this.#visit.read(this.#req, false);
-      this.#hasBody = headers.bodyBytes !== 0;
+      const request = this.#visit.read(this.#req, false);
+      const { headers, method } = request;
       if (fault) {
         this.#fail(fault);
         return;
@@ -61,6 +62,7 @@ export class Exchange implements StreamHandler {
         return;
       }
       this.#visit.open(
+        request,
         this,
         () => this.#forwardBody(),
         (refusal) => this.#fail(refusal),
@@ -109,9 +111,7 @@ export class Exchange implements StreamHandler {
     const { clock, limits } = this.#context;
     const { socket } = this.#req;
     this.#discardTimer = clock.schedule(clock.now() + limits.discardWithin, () => socket.destroy());
-    const done = () => this.#discardTimer?.[Symbol.dispose]();
-    this.#req.once("end", done);
-    this.#req.once("close", done);
+    this.#req.once("close", () => this.#discardTimer?.[Symbol.dispose]());
     this.#req.resume();
   }
 
@@ -217,6 +217,10 @@ export class Exchange implements StreamHandler {
     this.#closedTo(this);
   }
 }
+
+/** Known before the headers are checked: node:http emits nothing for a body that is not there. */
+const announcesBody = ({ headers }: IncomingMessage): boolean =>
+  headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
 
 /** node:http's own error for a header that may not be written. */
 const unfit = (cause: Error) =>

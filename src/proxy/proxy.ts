@@ -66,6 +66,7 @@ class HttpProxy implements KubernetesProxy {
   readonly #revocations: Disposable;
   #active = 0;
   #draining = false;
+  #disposed = false;
   #idleTimer: Disposable | null = null;
   #emptied: () => void = () => {};
 
@@ -94,6 +95,10 @@ class HttpProxy implements KubernetesProxy {
   }
 
   onSocket(socket: Socket, _alpn: string): void {
+    if (this.#disposed) {
+      socket.destroy();
+      return;
+    }
     this.#sockets.set(socket, new Set());
     socket.once("close", () => this.#socketClosed(socket));
     this.#server.emit("connection", socket);
@@ -107,7 +112,7 @@ class HttpProxy implements KubernetesProxy {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#draining = true;
+    this.#disposed = true;
     this.#revocations[Symbol.dispose]();
     this.#idleTimer?.[Symbol.dispose]();
     this.#server.close();
@@ -173,6 +178,7 @@ class HttpProxy implements KubernetesProxy {
     if (on.delete(done)) this.#active -= 1;
   }
 
+  /** Answers that wait for their turn are told here: no version of node:http promises them a "close". */
   #socketClosed(socket: Socket): void {
     const on = this.#sockets.get(socket);
     this.#sockets.delete(socket);

@@ -5,7 +5,7 @@ import type { Failure, FailureCode } from "../../actors/failure.ts";
 import type { AgentId } from "../../actors/ids.ts";
 import type { Route } from "../cluster/router.ts";
 import type { Caller } from "../link/messages.ts";
-import { isInteractive, kubernetesVerb, type MethodClass } from "./kubernetes-verb.ts";
+import { type KubernetesVerb, kubernetesVerb, type MethodClass } from "./kubernetes-verb.ts";
 import type { RequestTrace } from "./trace.ts";
 
 export type Outcome = "ok" | "client_error" | "upstream_error" | "agent_error" | "no_agent" | "kas_error";
@@ -84,24 +84,19 @@ export class RequestRecord {
   }
 
   finish(now: Millis, log: ProxyLog, metrics: ProxyMetrics): void {
-    const record = this.#record(now);
-    metrics.request(this.#methodClass(), record.outcome, record.durationMillis / 1_000);
+    const { verb, resource, methodClass } = this.#verb();
+    const record = this.#record(now, verb, resource);
+    metrics.request(methodClass, record.outcome, record.durationMillis / 1_000);
     this.#endSpan(record);
     log.access(record);
   }
 
-  #verb() {
-    const service = { verb: this.#method.toLowerCase(), resource: "", methodClass: "other" } as const;
-    return this.target === "kubernetes" ? kubernetesVerb(this.#method, this.path) : service;
+  #verb(): KubernetesVerb {
+    if (this.target === "kubernetes") return kubernetesVerb(this.#method, this.path);
+    return { verb: this.#method.toLowerCase(), resource: "", methodClass: "other" };
   }
 
-  #methodClass(): MethodClass {
-    const { methodClass } = this.#verb();
-    return methodClass === "other" && this.upgrade && isInteractive(this.path) ? "exec" : methodClass;
-  }
-
-  #record(now: Millis): AccessRecord {
-    const { verb, resource } = this.#verb();
+  #record(now: Millis, verb: string, resource: string): AccessRecord {
     return {
       traceId: this.trace.traceId,
       requestId: this.requestId,

@@ -22,6 +22,8 @@ const FORBIDDEN = /[^\x21-\x7e]|[\\#]/;
 const SUSPECT = /\.|%[0-7][0-9a-f]/i;
 /** Encoded control characters, or a backslash. */
 const ENCODED = /%(?:[01][0-9a-f]|7f|5c)/i;
+/** Not an encoding of anything. */
+const BROKEN = /%(?![0-9a-f]{2})/i;
 const DOTS = /^(?:\.|%2e){1,2}(?:;|%3b|$)/i;
 
 /** `/x/` for `x`, `/x`, `/x/`. */
@@ -56,6 +58,7 @@ export function readTarget(url: string, prefix: string): RequestTarget {
 
 function checkPath(path: string): void {
   if (path.startsWith("//")) refuse("the path starts with // after the prefix: remove one /");
+  if (BROKEN.test(path)) refuse("the path contains a % that is not followed by two hex digits: write it as %25");
   if (!SUSPECT.test(path)) return;
   if (ENCODED.test(path)) refuse("the path contains an encoded control character or backslash");
   for (const segment of path.split(/\/|%2f/i)) {

@@ -51,8 +51,8 @@ export class Upgrade implements StreamHandler {
   /** `early`: bytes that came in one piece with the head. */
   start(early: Buffer, fault: Failure | null): void {
     try {
-      const { headers } = this.#visit.read(this.#req, true);
-      this.#asked = (headers.upgrade ?? "").toLowerCase();
+      const request = this.#visit.read(this.#req, true);
+      this.#asked = (request.headers.upgrade ?? "").toLowerCase();
       this.#receive(early);
       this.#socket.on("data", (chunk: Buffer) => this.#receive(chunk));
       this.#socket.on("end", () => this.#callerEnded());
@@ -60,7 +60,7 @@ export class Upgrade implements StreamHandler {
         this.#fail(fault);
         return;
       }
-      this.#visit.open(this, ignore, (refusal) => this.#fail(refusal));
+      this.#visit.open(request, this, ignore, (refusal) => this.#fail(refusal));
     } catch (error) {
       this.#fail(this.#visit.failureOf(error));
     }
@@ -130,7 +130,7 @@ export class Upgrade implements StreamHandler {
       this.#socket.destroySoon();
     });
     this.#socket.resume();
-    this.#answer = new Answer(res, { taken: (bytes) => this.#visit.stream?.consumed(bytes), last: true });
+    this.#answer = new Answer(res, { taken: (bytes) => this.#visit.stream?.consumed(bytes), last: () => true });
     return this.#answer;
   }
 

@@ -51,13 +51,14 @@ export class Visit {
   stream: RoutedStream | null = null;
   /** For every answer: trace id, and CORS once the origin is known. */
   extra: FlatHeaders;
-  #request: ReadRequest | null = null;
+  #base: string;
   #tokenId: TokenId = "";
   #browser = false;
   #over = false;
 
   constructor(req: IncomingMessage, context: VisitContext) {
     this.#context = context;
+    this.#base = context.prefix.slice(0, -1);
     const trace = beginTrace(context.tracer, traceparentOf(req.rawHeaders));
     this.record = new RequestRecord(req.method ?? "", trace, context.clock.now());
     this.extra = ["x-kas-trace-id", trace.traceId];
@@ -75,7 +76,7 @@ export class Visit {
   read(req: IncomingMessage, upgrade: boolean): ReadRequest {
     const request = readRequest(req, upgrade, this.#context);
     const { target, headers } = request;
-    this.#request = request;
+    if (target.target.type === "service") this.#base += `/services/${target.target.name}`;
     this.record.target = target.target.type === "service" ? target.target.name : "kubernetes";
     this.record.path = target.path;
     this.record.upgrade = upgrade;
@@ -85,7 +86,7 @@ export class Visit {
   }
 
   /** Asks who the caller is and opens the stream; `opened` or `refused` is called once, unless the visit is over by then. */
-  open(handler: StreamHandler, opened: () => void, refused: (failure: Failure) => void): void {
+  open(request: ReadRequest, handler: StreamHandler, opened: () => void, refused: (failure: Failure) => void): void {
     const settle = (open: () => Failure | null): void => {
       if (this.#over) return;
       const refusal = this.#attempt(open);
@@ -95,7 +96,7 @@ export class Visit {
     let credential: ProxyCredential;
     let answer: ReturnType<Auth["proxyAccess"]>;
     try {
-      credential = this.#credential();
+      credential = this.#credential(request);
       answer = this.#context.access.proxyAccess(credential);
     } catch (error) {
       refused(this.failureOf(error));
@@ -103,12 +104,12 @@ export class Visit {
     }
     if (answer instanceof Promise) {
       answer.then(
-        (later) => settle(() => this.#route(credential, later, handler)),
+        (later) => settle(() => this.#route(request, credential, later, handler)),
         (error: unknown) => settle(() => this.failureOf(error)),
       );
     } else {
       const now = answer;
-      settle(() => this.#route(credential, now, handler));
+      settle(() => this.#route(request, credential, now, handler));
     }
   }
 
@@ -120,8 +121,7 @@ export class Visit {
     }
   }
 
-  #credential(): ProxyCredential {
-    const request = this.#read();
+  #credential(request: ReadRequest): ProxyCredential {
     const credential = credentialOf(request);
     this.record.agentId = credential.agentId;
     this.#browser = credential.kind === "cookie";
@@ -129,32 +129,24 @@ export class Visit {
     return credential;
   }
 
-  #read(): ReadRequest {
-    if (this.#request === null) throw new TypeError("read comes before open");
-    return this.#request;
-  }
-
-  #route(credential: ProxyCredential, access: ProxyAccess | Failure, handler: StreamHandler): Failure | null {
+  #route(
+    request: ReadRequest,
+    credential: ProxyCredential,
+    access: ProxyAccess | Failure,
+    handler: StreamHandler,
+  ): Failure | null {
     if (isRefusal(access)) return access;
     this.record.caller = access.caller;
     this.#tokenId = access.tokenId;
     const { acceptWithin } = this.#context.limits;
-    const route = admit(this.#read(), credential, access, this.record.trace, acceptWithin);
+    const route = admit(request, credential, access, this.record.trace, acceptWithin);
     this.stream = this.#context.router.open(route, handler);
     this.record.requestId = this.stream.requestId;
     return null;
   }
 
   get policy(): AnswerPolicy {
-    const { prefix, via } = this.#context;
-    const base = prefix.slice(0, -1);
-    const service = this.#request?.target.target;
-    return {
-      base: service?.type === "service" ? `${base}/services/${service.name}` : base,
-      browser: this.#browser,
-      via,
-      extra: this.extra,
-    };
+    return { base: this.#base, browser: this.#browser, via: this.#context.via, extra: this.extra };
   }
 
   /** A bug is logged here and only here. */

@@ -64,8 +64,9 @@ export class Cell<State, Message, Effect extends Tagged> implements Disposable {
   }
 
   #run(first: Message): void {
-    this.#running = true;
+    let crash: { readonly error: unknown } | null = null;
     let message: Message | undefined = first;
+    this.#running = true;
     try {
       while (message !== undefined && !this.#over) {
         const [state, effects]: readonly [State, readonly (Effect | Schedule<Message>)[]] = this.#actor.receive(
@@ -78,11 +79,11 @@ export class Cell<State, Message, Effect extends Tagged> implements Disposable {
         message = this.#queue?.shift();
       }
     } catch (error) {
+      crash = { error };
       this.#startAnew();
-      this.#options.crashed(error);
-    } finally {
-      this.#running = false;
     }
+    this.#running = false;
+    if (crash) this.#options.crashed(crash.error);
   }
 
   #do(effect: Effect | Schedule<Message>): void {

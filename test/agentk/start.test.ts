@@ -154,7 +154,7 @@ it("is ready while kas can reach it, and counts what it executed by closed lists
   await call(kas, { path: "/secret/path" }).done();
   expect(await get("/readiness")).toMatchObject({ status: 200 });
   const { text } = await get("/metrics");
-  expect(text).toContain('agentk_upstream_requests_total{code="2xx"} 1');
+  expect(text).toContain('agentk_upstream_requests_total{code="4xx"} 1');
   expect(text).toContain("agentk_kas_connected 1");
   expect(text).toMatch(/agentk_reconnects_total [1-9]/);
   expect(text).not.toContain("secret");

@@ -1,4 +1,5 @@
 /** What every carrier must do, on all there are: memory, TCP, TLS and a gRPC call seen from either end. */
+import type { ServerHttp2Session } from "node:http2";
 import { type AddressInfo, createServer, connect as netConnect, type Server, type Socket } from "node:net";
 import { connect as tlsConnect, createServer as tlsServer } from "node:tls";
 import {

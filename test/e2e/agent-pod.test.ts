@@ -1,13 +1,13 @@
-/** agentk for real: a pod with the account and rights that we ship, and nothing more, in a real cluster. */
+/** agentk for real: the pod of k8s/example with the account and rights that we ship, and nothing more, in a real cluster. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { accountAndRights, agentPod, NAMESPACE, shippedManifests } from "./support/agent-pod.ts";
+import { accountAndRights, agentPod, NAMESPACE, rendered } from "./support/agent-pod.ts";
 import { Cluster, noteVersions, printLogsOnFailure } from "./support/cluster.ts";
 import { remoteHop } from "./support/hop.ts";
 import { kubectl } from "./support/kubectl.ts";
 import { admin } from "./support/kubernetes.ts";
 import type { LeakGate } from "./support/leak-gate.ts";
 import { needKubernetesAndNats } from "./support/need.ts";
-import { agentToken, merge, staticFile, TOKENS } from "./support/settings.ts";
+import { agentToken, merge, PREFIX, staticFile, TOKENS } from "./support/settings.ts";
 import { until } from "./support/wait.ts";
 
 const parts = await needKubernetesAndNats();
@@ -34,11 +34,11 @@ describe.skipIf(!parts)("agentk as a pod with the rights that we ship", () => {
       tls: "proxy",
       users: merge(staticFile(), { users: [...users, mallory] }),
     });
-    const shipped = shippedManifests();
+    const shipped = rendered("example");
     await kubectl(config, ["create", "namespace", NAMESPACE]);
     await kubectl(config, ["-n", NAMESPACE, "delete", "pod", "agentk", "--ignore-not-found", "--grace-period=1"]);
-    await apply(accountAndRights(shipped, { users: ["alice"], groups: ["devs"] }));
-    await apply([mayReadPods("alice")]);
+    await apply(accountAndRights(shipped));
+    await apply(mayReadPods("alice"));
     await apply(agentPod(parts.k8s, shipped, `grpc://${cluster.node(1).address("agent")}`, agentToken(1)));
     const through = cluster.kubeconfig(0, 1);
     await until("the pod's connection", async () => (await kubectl(through, ["version"])).code === 0, {
@@ -55,10 +55,16 @@ describe.skipIf(!parts)("agentk as a pod with the rights that we ship", () => {
     await cluster?.[Symbol.asyncDispose]();
   });
 
+  /** Raw: kubectl's own discovery of the API would answer a refusal with "unknown" first. */
   const getPods = async (token: string) =>
     await remoteHop(
       cluster.node(0),
-      async () => await kubectl(cluster.kubeconfig(0, 1, token), ["-n", "default", "get", "pods"]),
+      async () =>
+        await kubectl(cluster.kubeconfig(0, 1, token), [
+          "get",
+          "--raw",
+          `${PREFIX}api/v1/namespaces/default/pods?limit=5`,
+        ]),
     );
 
   it("has an account of its own that may not read pods", async () => {
@@ -66,7 +72,7 @@ describe.skipIf(!parts)("agentk as a pod with the rights that we ship", () => {
 
     expect(refused.code).toBe(1);
     expect(refused.stderr).toMatch(
-      new RegExp(`User "system:serviceaccount:${NAMESPACE}:[a-z-]+" cannot list resource "pods"`),
+      new RegExp(`User "system:serviceaccount:${NAMESPACE}:agentk" cannot list resource "pods"`),
     );
     await gate.check();
   });
@@ -75,7 +81,7 @@ describe.skipIf(!parts)("agentk as a pod with the rights that we ship", () => {
     const pods = await getPods(TOKENS.alice);
 
     expect(pods).toMatchObject({ code: 0, stderr: "" });
-    expect(pods.stdout).toContain("NAME");
+    expect(JSON.parse(pods.stdout)).toMatchObject({ kind: "PodList" });
     await gate.check();
   });
 
@@ -83,15 +89,30 @@ describe.skipIf(!parts)("agentk as a pod with the rights that we ship", () => {
     const refused = await getPods(MALLORY);
 
     expect(refused.code).toBe(1);
-    expect(refused.stderr).toMatch(/cannot impersonate resource "users"/);
+    expect(refused.stderr).toMatch(
+      new RegExp(`"system:serviceaccount:${NAMESPACE}:agentk" cannot impersonate resource "users"`),
+    );
     await gate.check();
   });
 });
 
-const mayReadPods = (user: string) => ({
-  apiVersion: "rbac.authorization.k8s.io/v1",
-  kind: "ClusterRoleBinding",
-  metadata: { name: "kas-e2e-readers", labels: { app: "kas-e2e" } },
-  roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "view" },
-  subjects: [{ kind: "User", apiGroup: "rbac.authorization.k8s.io", name: user }],
-});
+/** A role of our own: the built-in `view` is filled by a controller, which the lab does not have. */
+const mayReadPods = (user: string) => {
+  const meta = { name: "kas-e2e-readers", labels: { app: "kas-e2e" } };
+  const group = "rbac.authorization.k8s.io";
+  return [
+    {
+      apiVersion: `${group}/v1`,
+      kind: "ClusterRole",
+      metadata: meta,
+      rules: [{ apiGroups: [""], resources: ["pods"], verbs: ["list"] }],
+    },
+    {
+      apiVersion: `${group}/v1`,
+      kind: "ClusterRoleBinding",
+      metadata: meta,
+      roleRef: { apiGroup: group, kind: "ClusterRole", name: meta.name },
+      subjects: [{ kind: "User", apiGroup: group, name: user }],
+    },
+  ];
+};

@@ -1,132 +1,11 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { failure } from "../../actors/failure.ts";
 import { failed } from "../../src/failed.ts";
-import { type MemoryCarrier, type MemoryOptions, memoryCarriers } from "../../src/link/carriers/memory.ts";
-import type { Link, LinkOptions } from "../../src/link/link.ts";
-import { openLink } from "../../src/link/multiplexer.ts";
-import type { Stream, StreamHandler } from "../../src/link/stream.ts";
-import { bytes, HandClock, helloOf, LinkNotes, Notes, until } from "./support.ts";
+import type { Stream } from "../../src/link/stream.ts";
+import { clock, echo, leaveNothing, pair, type Serve, up } from "./pair.ts";
+import { bytes, helloOf, Notes, until } from "./support.ts";
 
-type Serve = (payload: Uint8Array, stream: Stream) => StreamHandler;
-type Side = { readonly link: Link; readonly notes: LinkNotes; readonly carrier: MemoryCarrier };
-
-const clock = new HandClock();
-const made: Side[] = [];
-
-afterEach(async () => {
-  for (const { link } of made) link.destroy(failure("cancelled", "the test is over"));
-  await until(() => made.every(({ carrier }) => carrier.closed));
-  expect(clock.timers).toBe(0);
-  expect(made.map(({ link }) => [link.bufferedBytes, link.streams])).toEqual(made.map(() => [0, 0]));
-  made.length = 0;
-});
-
-type Setup = {
-  readonly a?: Partial<LinkOptions>;
-  readonly b?: Partial<LinkOptions>;
-  readonly serve?: Serve;
-  readonly carrier?: MemoryOptions;
-};
-
-function pair({ a, b, serve, carrier }: Setup = {}): readonly [Side, Side] {
-  const carriers = memoryCarriers(carrier);
-  const side = (i: 0 | 1, name: string, more: Partial<LinkOptions> = {}): Side => {
-    const notes = new LinkNotes(i === 1 ? serve : undefined);
-    const role = i === 0 ? "dialler" : "acceptor";
-    const base = { clock, carrier: carriers[i], role, hello: helloOf(name), check: () => null, events: notes } as const;
-    const made1 = { link: openLink({ ...base, ...more }), notes, carrier: carriers[i] };
-    made.push(made1);
-    return made1;
-  };
-  return [side(0, "kas-a", a), side(1, "kas-b", b)];
-}
-
-/** Answers every request with its own body, once it has ended. */
-const echo: Serve = (_, stream) => {
-  const notes = new Notes();
-  notes.end = () => {
-    stream.head(bytes("200"));
-    stream.data(bytes(notes.text));
-    stream.end();
-  };
-  notes.data = (chunk) => {
-    notes.text += Buffer.from(chunk).toString("latin1");
-    stream.consumed(chunk.length);
-  };
-  return notes;
-};
-
-const up = (side: Side) => until(() => side.link.state === "up");
-
-describe("HELLO", () => {
-  it("brings a link up at both ends and tells each whom it met", async () => {
-    const [a, b] = pair();
-    await up(a);
-    await up(b);
-    expect(a.notes.told).toEqual(["up kas-b"]);
-    expect(b.link.peer).toEqual(helloOf("kas-a"));
-  });
-
-  it.each([
-    ["another cluster", { cluster: "other" }, "invalid"],
-    ["another node than the one dialled", { expects: "kas-c" }, "invalid"],
-    ["no version in common", { versions: [2, 3] as const }, "invalid"],
-  ])("fails at both ends with the reason for %s", async (_, hello, code) => {
-    const [a, b] = pair({ a: { hello: helloOf("kas-a", "kas", hello) } });
-    const notes = new Notes();
-    a.link.open(bytes("open"), notes, 0);
-    await until(() => a.notes.failure !== null && b.notes.failure !== null);
-    expect([a.notes.failure?.code, b.notes.failure?.code]).toEqual([code, code]);
-    expect(notes.told).toEqual(["reset node-gone unprocessed", "closed"]);
-  });
-
-  it("fails with what the user's check says, and what was opened meanwhile provably did not run", async () => {
-    const served: string[] = [];
-    const serve: Serve = (payload) => {
-      served.push(String(payload));
-      return new Notes();
-    };
-    const [a, b] = pair({ b: { check: () => failure("unauthenticated", "unknown token") }, serve });
-    const notes = new Notes();
-    a.link.open(bytes("open"), notes, 0);
-    await until(() => a.notes.failure !== null);
-    expect(a.notes.failure).toEqual(failure("unauthenticated", "unknown token"));
-    expect(b.notes.told).toEqual(["closed unauthenticated"]);
-    expect(notes.told).toEqual(["reset node-gone unprocessed", "closed"]);
-    expect(served).toEqual([]);
-  });
-
-  it("is up between peers that prove the same secret, also while it is rotated", async () => {
-    const [old, young] = [bytes("o".repeat(32)), bytes("n".repeat(32))];
-    const [a, b] = pair({ a: { secret: [young, old] }, b: { secret: old } });
-    await up(a);
-    await up(b);
-  });
-
-  it("is forbidden to a peer with another secret", async () => {
-    const [a, b] = pair({ a: { secret: bytes("x".repeat(32)) }, b: { secret: bytes("y".repeat(32)) } });
-    await until(() => a.notes.failure !== null && b.notes.failure !== null);
-    expect([a.notes.failure?.code, b.notes.failure?.code]).toEqual(["forbidden", "forbidden"]);
-    expect([...a.notes.told, ...b.notes.told].some((what) => what.startsWith("up"))).toBe(false);
-  });
-
-  it("does not come up when only one side asks for the secret", async () => {
-    const [a, b] = pair({ a: { secret: bytes("x".repeat(32)) } });
-    await until(() => b.notes.failure !== null && a.notes.failure !== null);
-    expect(a.notes.told.some((what) => what.startsWith("up"))).toBe(false);
-  });
-
-  it("must be finished within five seconds", async () => {
-    const [a, b] = pair();
-    b.carrier.stall();
-    await until(() => b.link.state === "up");
-    clock.advance(4_999);
-    expect(a.link.state).toBe("greeting");
-    clock.advance(1);
-    expect(a.notes.failure?.code).toBe("deadline");
-    clock.advance(1_000); // nobody takes the farewell
-  });
-});
+afterEach(leaveNothing);
 
 describe("streams over carriers", () => {
   it.each([
@@ -288,6 +167,18 @@ describe("a link's end", () => {
     expect(notes.told).toEqual(["reset node-gone", "closed"]);
     clock.advance(1_000); // the farewell is not taken: the carrier is ended by force
     expect(a.carrier.closed).toBe(true);
+  });
+
+  it("watches a peer link even when nothing is open on it", async () => {
+    const [a, b] = pair();
+    await up(a);
+    await up(b);
+    b.carrier.stall();
+    clock.advance(1_000);
+    await until(() => b.link.heard === clock.now());
+    clock.advance(3_000);
+    expect(a.notes.failure?.code).toBe("node-gone");
+    clock.advance(1_000);
   });
 
   it("closes with `protocol` on bytes that are no frames, and the other side hears it", async () => {

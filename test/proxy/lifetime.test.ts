@@ -18,6 +18,22 @@ describe("a drain", () => {
     expect(await after.over()).toMatch(/connection: close/i);
   });
 
+  it("also ends the sockets of requests that began before it", async () => {
+    let answer = () => {};
+    await using kas = await startProxy(
+      (route, stream) => {
+        answer = () => answering(200, "fine")(route, stream);
+        return {};
+      },
+      { clock: new VirtualClock() },
+    );
+    using client = new RawClient(kas.port).send(request("GET /1"));
+    await until(() => kas.router.requests.length === 1, "it is routed");
+    kas.proxy.drain();
+    answer();
+    expect(await client.over()).toMatch(/connection: close[\s\S]+fine/i);
+  });
+
   it("closes idle sockets only later, and never one with a request under way", async () => {
     const clock = new VirtualClock();
     let finish = () => {};

@@ -1,5 +1,6 @@
 /** What the proxy refuses, and what it keeps to itself: credentials, forged identity, smuggled framing, other paths. */
 import { describe, expect, it } from "vitest";
+import { VirtualClock } from "../support/virtual-clock.ts";
 import { AUTH, answering, headersOf, RawClient, request, startProxy, until } from "./harness.ts";
 
 const line = (target: string) => request(`GET ${target}`);
@@ -68,6 +69,16 @@ describe("a malformed request", () => {
     });
   });
 
+  it("leaves the connection good for the next one, and no timer behind", async () => {
+    const clock = new VirtualClock();
+    await using kas = await startProxy(answering(200, "fine"), { clock });
+    using client = new RawClient(kas.port).send(line("/api/../x") + request("POST /api/../x", "Content-Length: 4\r\n"));
+    client.send(`body${line("/api")}`);
+    await client.has("fine");
+    expect(client.text.match(/HTTP\/1.1 400/g)).toHaveLength(2);
+    expect(clock.pending).toBe(0);
+  });
+
   it("that never ends its head is answered 408 and closed", async () => {
     const { text } = await answerTo("GET /api HTTP/1.1\r\nHost: k", { limits: { headersTimeout: 150 } });
     expect(text).toMatch(/^HTTP\/1.1 408 /);
@@ -92,6 +103,7 @@ describe("credentials", () => {
     ["an empty header", "Authorization:\r\n"],
     ["a token nobody knows", "Authorization: Bearer ci:1:stranger\r\n"],
     ["a cookie without agent", `${COOKIE}X-Csrf-Token: c\r\n`],
+    ["a cookie with an agent id that only looks like one", `${COOKIE}Gitlab_Agent_Id: 1\r\nX-Csrf-Token: c\r\n`],
     ["a cookie without CSRF token", `${COOKIE}Gitlab-Agent-Id: 1\r\n`],
     ["a cookie that cannot be decoded", "Cookie: _gitlab_kas=%zz\r\nGitlab-Agent-Id: 1\r\nX-Csrf-Token: c\r\n"],
   ])("of this kind are 401: %s", async (_name, headers) => {

@@ -314,6 +314,30 @@ describe("an answer that breaks off", () => {
     expect(kas.records[0]).toMatchObject({ status: 200, outcome: "agent_error", failure: "outcome-unknown" });
   });
 
+  it("resets the connection of an HTTP/1.0 caller, to whom the end of the connection is the end of the answer", async () => {
+    let cut = () => {};
+    await using kas = await startProxy((_request, stream) => {
+      stream.head(head(200));
+      stream.data(Buffer.from("half"));
+      cut = () => stream.reset({ failure: failure("outcome-unknown", "lost"), unprocessed: false });
+      return {};
+    });
+    using client = new RawClient(kas.port).send(GET_PODS.replace("HTTP/1.1", "HTTP/1.0"));
+    await client.has("half");
+    cut();
+    await until(() => client.closed, "it is reset");
+    expect(client.ended).toBe(false);
+  });
+
+  it("ends its connection also while it waits behind another answer", async () => {
+    await using kas = await startProxy((route, stream) =>
+      route.path === "/1" ? {} : answering(200, "too much", ["content-length", "4"])(route, stream),
+    );
+    using client = new RawClient(kas.port).send(request("GET /1") + request("GET /2") + request("GET /3"));
+    expect(await client.over()).toBe("");
+    await until(() => kas.records.length === 3, "all are recorded");
+  });
+
   it.each([
     ["longer", "12345678"],
     ["shorter", "12"],

@@ -116,6 +116,7 @@ describe("an upgrade", () => {
     const route = kas.router.requests[0];
     expect(route && headersOf(route).get("sec-websocket-protocol")).toBe("v5.channel.k8s.io");
     expect(route?.caller).toMatchObject({ kind: "ci", as: { user: "alice" } });
+    expect(route).toMatchObject({ method: "GET", upgrade: true, idempotent: false });
   });
 
   it("moves megabytes under backpressure", async () => {

@@ -16,6 +16,7 @@ import type { AskOutcome, Messenger, WireMessage } from "../../src/cluster/messe
 import type { Attempt, LocalConnection, RequestControl, RouteSpec, Routing } from "../../src/cluster/routing.ts";
 import { createRouting } from "../../src/cluster/routing-plane.ts";
 import type { RoutingSettings } from "../../src/cluster/routing-settings.ts";
+import type { Clock } from "../../src/runtime/clock.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 
 const packr = new Packr({ useRecords: false });
@@ -98,7 +99,13 @@ class TestMessenger implements Messenger {
   }
 }
 
-export type StartOptions = { readonly alone?: boolean; readonly settings?: Partial<RoutingSettings> };
+export type StartOptions = {
+  readonly alone?: boolean;
+  readonly settings?: Partial<RoutingSettings>;
+  readonly incarnation?: number;
+  /** Called besides what the node writes down. */
+  readonly onSuperseded?: (connection: ConnectionId) => void;
+};
 
 export class Cluster {
   readonly clock = new VirtualClock();
@@ -114,8 +121,15 @@ export class Cluster {
     this.random = dice(seed);
   }
 
-  start(name: string, { alone = false, settings = {} }: StartOptions = {}): TestNode {
-    const incarnation = 1_000_000 + Math.floor(this.clock.now());
+  start(
+    name: string,
+    {
+      alone = false,
+      settings = {},
+      incarnation = 1_000_000 + Math.floor(this.clock.now()),
+      onSuperseded,
+    }: StartOptions = {},
+  ): TestNode {
     const id = `${name}.${incarnation}` as NodeId;
     const messenger = new TestMessenger(this, id);
     const registered: ConnectionId[] = [];
@@ -127,12 +141,15 @@ export class Cluster {
       incarnation: incarnationOf(id),
       address: `${name}:8155`,
       messenger: alone ? null : messenger,
-      clock: this.clock,
+      clock: this.#clockOf(id),
       wallClock: () => 1_700_000_000_000 + this.clock.now(),
       random: this.random,
       holder: {
         registered: (connection) => registered.push(connection),
-        superseded: (connection) => superseded.push(connection),
+        superseded: (connection) => {
+          superseded.push(connection);
+          onSuperseded?.(connection);
+        },
       },
       log: (text, error) => logged.push(`${text}: ${String(error)}`),
       deposed: (reason) => deposed.push(reason),
@@ -147,8 +164,14 @@ export class Cluster {
   /** The process is gone, without a word. */
   crash(node: TestNode): void {
     node.alive = false;
-    node.messenger.onMessage = () => {};
-    // What it still does in virtual time reaches nobody.
+  }
+
+  /** Time of one process: it stops with it. */
+  #clockOf(id: NodeId): Clock {
+    return {
+      now: () => this.clock.now(),
+      schedule: (at, run) => this.clock.schedule(at, () => this.nodes.get(id)?.alive && run()),
+    };
   }
 
   advance(by: Millis): void {

@@ -86,7 +86,7 @@ begin
     id, target, method, path, body = rest
     where = target == 'kubernetes' ? { kubernetes_api: Api::KubernetesApi.new } : { service: target }
     question = Api::HttpRequest.new(
-      agent_id: Integer(id), target: Api::Target.new(**where), method: method, path: path, body: body.to_s, actor: 'ruby'
+      agent_id: Integer(id), target: Api::Target.new(**where), method: method, path: path, body: body.to_s.b, actor: 'ruby'
     )
     answer = kas.request(question, **soon.call)
     say(
@@ -95,7 +95,13 @@ begin
       body: answer.body.dup.force_encoding('UTF-8').scrub
     )
   when 'watch'
-    kas.watch_agents(Api::WatchAgentsRequest.new, **options).each { |message| say(type: message.change, **change(message)) }
+    # In a thread of its own: a thread that waits inside the gem takes no signals.
+    %w[INT TERM].each { |signal| trap(signal) { exit!(0) } }
+    reader = Thread.new do
+      Thread.current.report_on_exception = false
+      kas.watch_agents(Api::WatchAgentsRequest.new, **options).each { |message| say(type: message.change, **change(message)) }
+    end
+    reader.join
   else
     abort "unknown verb #{verb}: list, request or watch"
   end

@@ -1,153 +1,144 @@
 /**
- * An agentk pod for a cluster without images: the shipped manifest's account, rights, environment and security context, with
- * Node and this checkout mounted from the host. Objects get names of their own, so that nothing else in the cluster changes.
+ * The agentk pod of `k8s/example` for a cluster without images, scheduler and controllers: what is shipped stays as it is
+ * (account, rights, arguments, volumes, security context), Node and this checkout are mounted from the host. It gets a
+ * namespace and cluster-wide names of its own, so that nothing else in the cluster changes.
  */
+import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse, parseAllDocuments } from "yaml";
 import type { Kubernetes } from "./kubernetes.ts";
 import { ROOT } from "./run-dir.ts";
 
-/** The plain manifest that we ship. */
-export const MANIFEST = join(ROOT, "k8s", "agentk.yaml");
 export const NAMESPACE = "kas-e2e-agent";
 
-type Rule = {
+export type Rule = {
+  readonly apiGroups: readonly string[];
   readonly verbs: readonly string[];
   readonly resources?: readonly string[];
   readonly resourceNames?: readonly string[];
 };
 type Subject = { readonly kind: string; readonly name: string; readonly namespace?: string };
-type Container = { readonly env?: readonly object[]; readonly securityContext?: object };
+type Named = { readonly name: string };
+type Probe = { readonly httpGet?: { readonly path: string }; readonly tcpSocket?: object };
+type Resources = Readonly<Record<string, string>>;
+export type Container = Named & {
+  readonly image: string;
+  readonly args?: readonly string[];
+  readonly command?: readonly string[];
+  readonly env?: readonly (Named & { readonly value?: string })[];
+  readonly volumeMounts?: readonly (Named & { readonly mountPath: string; readonly subPathExpr?: string })[];
+  readonly securityContext?: object;
+  readonly readinessProbe?: Probe;
+  readonly livenessProbe?: Probe;
+  readonly resources?: { readonly requests?: Resources; readonly limits?: Resources };
+};
+export type PodSpec = {
+  readonly serviceAccountName?: string;
+  readonly automountServiceAccountToken?: boolean;
+  readonly terminationGracePeriodSeconds?: number;
+  readonly containers: readonly Container[];
+  readonly volumes?: readonly Named[];
+  readonly securityContext?: object;
+};
 export type Manifest = {
+  readonly apiVersion: string;
   readonly kind: string;
   readonly metadata: { readonly name: string; readonly namespace?: string };
+  readonly data?: Readonly<Record<string, string>>;
   readonly rules?: readonly Rule[];
   readonly subjects?: readonly Subject[];
   readonly roleRef?: { readonly apiGroup: string; readonly kind: string; readonly name: string };
-  readonly spec?: {
-    readonly template: {
-      readonly spec: {
-        readonly serviceAccountName: string;
-        readonly containers: readonly Container[];
-        readonly securityContext?: object;
-      };
-    };
-  };
+  readonly spec?: { readonly template?: { readonly spec: PodSpec } };
 };
 
-/** Whom the agent may impersonate, by resource. */
-export type Impersonable = Readonly<Record<string, readonly string[]>>;
-
-export function shippedManifests(): readonly Manifest[] {
-  if (!existsSync(MANIFEST)) throw new Error(`${MANIFEST} is missing: it is what this test applies`);
-  return parseAllDocuments(readFileSync(MANIFEST, "utf8")).flatMap((document) => document.toJS() ?? []);
+/** What `kubectl kustomize` makes of a folder of `k8s/`. */
+export function rendered(folder: string): readonly Manifest[] {
+  const text = execFileSync("kubectl", ["kustomize", join(ROOT, "k8s", folder)], { encoding: "utf8" });
+  return parseAllDocuments(text).flatMap((document) => document.toJS() ?? []);
 }
 
 const CLUSTER_WIDE = new Set(["ClusterRole", "ClusterRoleBinding"]);
-const KEPT = new Set(["ServiceAccount", "Role", "RoleBinding", ...CLUSTER_WIDE]);
-const ownName = (kind: string, name: string) => (CLUSTER_WIDE.has(kind) ? `kas-e2e-${name}` : name);
+const ACCOUNT = new Set(["ServiceAccount", ...CLUSTER_WIDE]);
+const labels = { app: "kas-e2e" };
 
-/** Account and rights as shipped, in our namespace, with these names in the rules for impersonation. */
-export function accountAndRights(shipped: readonly Manifest[], impersonable: Impersonable): readonly object[] {
+/** Account and rights as shipped, under names of our own. */
+export function accountAndRights(shipped: readonly Manifest[]): readonly object[] {
+  const ownName = (name: string) => `kas-e2e-${name}`;
   return shipped
-    .filter(({ kind }) => KEPT.has(kind))
+    .filter(({ kind }) => ACCOUNT.has(kind))
     .map((manifest) => ({
       ...manifest,
-      metadata: {
-        name: ownName(manifest.kind, manifest.metadata.name),
-        ...(!CLUSTER_WIDE.has(manifest.kind) && { namespace: NAMESPACE }),
-        labels: { app: "kas-e2e" },
-      },
-      ...(manifest.rules && { rules: manifest.rules.map((rule) => named(rule, impersonable)) }),
-      ...(manifest.subjects && {
-        subjects: manifest.subjects.map((subject) => ({ ...subject, namespace: NAMESPACE })),
-      }),
-      ...(manifest.roleRef && {
-        roleRef: { ...manifest.roleRef, name: ownName(manifest.roleRef.kind, manifest.roleRef.name) },
-      }),
+      metadata: CLUSTER_WIDE.has(manifest.kind)
+        ? { name: ownName(manifest.metadata.name), labels }
+        : { name: manifest.metadata.name, namespace: NAMESPACE, labels },
+      ...(manifest.subjects && { subjects: manifest.subjects.map((one) => ({ ...one, namespace: NAMESPACE })) }),
+      ...(manifest.roleRef && { roleRef: { ...manifest.roleRef, name: ownName(manifest.roleRef.name) } }),
     }));
 }
 
-function named(rule: Rule, impersonable: Impersonable): Rule {
-  const names = rule.verbs.includes("impersonate")
-    ? rule.resources?.flatMap((resource) => impersonable[resource] ?? [])
-    : [];
-  return names && names.length > 0 ? { ...rule, resourceNames: names } : rule;
-}
-
-const HOST_FOLDERS = ["/lib", "/lib64", "/usr/lib"];
-const TOKENS_PATH = "/var/run/secrets/kubernetes.io/serviceaccount";
-
-/** The pod, the secret with the agent's token and the authority of the API server. */
+/** The pod, and what it needs besides its account: its token, its settings and the authority of the API server. */
 export function agentPod(
   cluster: Kubernetes,
   shipped: readonly Manifest[],
   kasAddress: string,
   token: string,
 ): readonly object[] {
-  const template = shipped.find(({ kind }) => kind === "Deployment")?.spec?.template.spec;
-  if (!template) throw new Error(`${MANIFEST} has no Deployment`);
-  const container = template.containers[0];
+  const spec = shipped.find(({ kind }) => kind === "Deployment")?.spec?.template?.spec;
+  const settings = shipped.find(({ kind }) => kind === "ConfigMap")?.metadata.name;
+  const container = spec?.containers[0];
+  if (!spec || !container || !settings) throw new Error("k8s/example has no Deployment with a ConfigMap");
   const { server, ca } = apiServer(cluster);
-  const hostPaths = [...HOST_FOLDERS.filter((path) => existsSync(path)), ROOT];
-  const at = (path: string) => (path === ROOT ? "/project" : path);
-  const meta = (name: string) => ({ name, namespace: NAMESPACE, labels: { app: "kas-e2e" } });
+  const meta = (name: string) => ({ name, namespace: NAMESPACE, labels });
   return [
     { apiVersion: "v1", kind: "Secret", metadata: meta("agentk-token"), stringData: { token } },
-    { apiVersion: "v1", kind: "ConfigMap", metadata: meta("api-server-ca"), data: { "ca.crt": ca } },
+    { apiVersion: "v1", kind: "ConfigMap", metadata: meta(settings), data: { "kas-address": kasAddress } },
+    { apiVersion: "v1", kind: "ConfigMap", metadata: meta("kube-root-ca.crt"), data: { "ca.crt": ca } },
     {
       apiVersion: "v1",
       kind: "Pod",
       metadata: meta("agentk"),
       spec: {
+        ...spec,
         nodeName: cluster.node,
         hostNetwork: true,
-        serviceAccountName: template.serviceAccountName,
-        automountServiceAccountToken: false,
-        enableServiceLinks: false,
         terminationGracePeriodSeconds: 5,
         tolerations: [{ operator: "Exists" }],
-        ...(template.securityContext && { securityContext: template.securityContext }),
-        containers: [
-          {
-            name: "agentk",
-            image: cluster.image,
-            imagePullPolicy: "IfNotPresent",
-            command: ["/project/node_modules/.bin/node", "/project/bin/agentk.js"],
-            args: [
-              `--kas-address=${kasAddress}`,
-              "--token-file=/etc/agentk/token",
-              "--observability-listen-address=127.0.0.1:0",
-            ],
-            env: [
-              ...(container?.env ?? []),
-              { name: "KUBERNETES_SERVICE_HOST", value: server.hostname },
-              { name: "KUBERNETES_SERVICE_PORT", value: server.port },
-            ],
-            ...(container?.securityContext && { securityContext: container.securityContext }),
-            volumeMounts: [
-              ...hostPaths.map((path, index) => ({ name: `host-${index}`, mountPath: at(path), readOnly: true })),
-              { name: "token", mountPath: "/etc/agentk", readOnly: true },
-              { name: "account", mountPath: TOKENS_PATH, readOnly: true },
-            ],
-          },
-        ],
-        volumes: [
-          ...hostPaths.map((path, index) => ({ name: `host-${index}`, hostPath: { path } })),
-          { name: "token", secret: { secretName: "agentk-token" } },
-          { name: "account", projected: { sources: accountSources() } },
-        ],
+        containers: [onHost(container, cluster.image, server)],
+        volumes: [...(spec.volumes ?? []), ...HOST.map(({ name, from }) => ({ name, hostPath: { path: from } }))],
       },
     },
   ];
 }
 
-const accountSources = () => [
-  { serviceAccountToken: { path: "token", expirationSeconds: 3600 } },
-  { configMap: { name: "api-server-ca", items: [{ key: "ca.crt", path: "ca.crt" }] } },
-  { downwardAPI: { items: [{ path: "namespace", fieldRef: { fieldPath: "metadata.namespace" } }] } },
-];
+const HOST = [
+  ...["/lib", "/lib64", "/usr/lib"].map((path) => ({ name: path.slice(1).replace("/", "-"), from: path, at: path })),
+  { name: "project", from: ROOT, at: "/app" },
+].filter(({ from }) => existsSync(from));
+
+/** The container with the image's Node replaced by the host's, and on ports of its own: it shares the host's network. */
+function onHost({ readinessProbe, livenessProbe, ...container }: Container, image: string, server: URL): object {
+  const [, ...command] = container.command ?? [];
+  return {
+    ...container,
+    image,
+    imagePullPolicy: "IfNotPresent",
+    command: ["/app/node_modules/.bin/node", ...command],
+    args: container.args?.map((arg) =>
+      arg === "--observability-listen-address=:8080" ? `${arg.split("=")[0]}=127.0.0.1:0` : arg,
+    ),
+    ports: [],
+    env: [
+      ...(container.env ?? []),
+      { name: "KUBERNETES_SERVICE_HOST", value: server.hostname },
+      { name: "KUBERNETES_SERVICE_PORT", value: server.port },
+    ],
+    volumeMounts: [
+      ...(container.volumeMounts ?? []),
+      ...HOST.map(({ name, at }) => ({ name, mountPath: at, readOnly: true })),
+    ],
+  };
+}
 
 /** Where the API server is and which authority signed its certificate, as the admin's kubeconfig says. */
 function apiServer(cluster: Kubernetes): { readonly server: URL; readonly ca: string } {

@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Child, type Line } from "./child.ts";
 import { NODE } from "./kas-node.ts";
+import { kubeconfigYaml } from "./kubectl.ts";
 import type { Watched } from "./leak-gate.ts";
 import { type Metrics, scrape } from "./metrics.ts";
 import { freePort } from "./port.ts";
@@ -22,6 +23,13 @@ export type AgentkOptions = {
 };
 
 let started = 0;
+
+/** For agents that are only asked for services: port 9 discards, and nobody listens on it. */
+function nowhere(dir: RunDir): string {
+  const file = dir.file("nowhere.kubeconfig");
+  writeFileSync(file, kubeconfigYaml("http://127.0.0.1:9", "none"));
+  return file;
+}
 
 export class Agentk implements Watched, AsyncDisposable {
   readonly kind = "agentk";
@@ -49,7 +57,7 @@ export class Agentk implements Watched, AsyncDisposable {
       `--kas-address=${options.kas}`,
       `--token-file=${tokenFile}`,
       `--observability-listen-address=${observability}`,
-      ...(options.kubeconfig ? [`--kubeconfig=${options.kubeconfig}`] : []),
+      `--kubeconfig=${options.kubeconfig ?? nowhere(dir)}`,
       ...Object.entries(options.services ?? {}).map(([service, url]) => `--service=${service}=${url}`),
       ...(options.flags ?? []),
     ];

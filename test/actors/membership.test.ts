@@ -1,0 +1,172 @@
+/** Who is alive: join, silence, proof of death, incarnations, and a view that freezes without the bus. */
+import { describe, expect, it } from "vitest";
+import type { NodeId, NodeName } from "../../actors/ids.ts";
+import { createMembership } from "../../actors/membership.ts";
+import type { Announced, Heartbeat } from "../../actors/view.ts";
+import { type Simulated, simulate } from "../support/simulate.ts";
+
+const settings = { heartbeat: 1_000, suspect: 3_000, dead: 8_000, joinWindow: 1_500 };
+const a = (name: string, incarnation = 5) => simulate(createMembership(settings, name as NodeName, incarnation, "", 1));
+const b = "b.9" as NodeId;
+
+let seq = 0;
+const heartbeat = (state: Announced = "up", changes: Partial<Heartbeat> = {}): Heartbeat => {
+  seq++;
+  return { seq, state, hello: false, address: "b:1", connections: 0, view: 0, ...changes };
+};
+
+type Sim = ReturnType<typeof a>;
+const joined = (sim: Sim = a("a")): Sim => sim.tell({ type: "join" }).advance(1_500);
+const hear = (sim: Sim, from: NodeId, state: Announced = "up", changes: Partial<Heartbeat> = {}): Sim =>
+  sim.tell({ type: "heartbeat", from, heartbeat: heartbeat(state, changes) });
+const stateOf = (sim: Simulated<{ view: { peers: readonly { node: NodeId; state: string }[] } }, never, never>) =>
+  sim.state.view.peers[0]?.state;
+const peer = (sim: Sim) => stateOf(sim as never);
+
+describe("join", () => {
+  it("says hello, listens for 1.5 s and is up with itself in the view", () => {
+    const sim = a("a").tell({ type: "join" });
+    expect(sim.effects).toMatchObject([{ type: "broadcast", heartbeat: { state: "joining", hello: true } }]);
+    expect(sim.advance(1_499).state.phase).toBe("joining");
+    sim.advance(1);
+    expect(sim.state.phase).toBe("up");
+    expect(sim.state.view.homes).toEqual(["a.5"]);
+  });
+
+  it("is refused, and told what to do, when its own name is alive", () => {
+    const sim = hear(a("b").tell({ type: "join" }), b);
+    expect(sim.effects.at(-1)).toMatchObject({ type: "refused", failure: { code: "invalid" } });
+    expect(sim.advance(5_000).state.phase).toBe("left");
+  });
+
+  it("takes the incarnation above the highest that others remember", () => {
+    const sim = a("a", 5).tell({ type: "join" }).tell({ type: "stale", incarnation: 77 }).advance(1_500);
+    expect(sim.state.self).toBe("a.78");
+  });
+
+  it("lets the older of two joiners of one name give way", () => {
+    const sim = hear(a("b", 10).tell({ type: "join" }), b, "joining");
+    expect(sim.advance(1_500).state.phase).toBe("up");
+    expect(hear(a("b", 3).tell({ type: "join" }), b, "joining").state.phase).toBe("left");
+  });
+
+  it("waits for its bus before the window opens", () => {
+    const sim = a("a").tell({ type: "connection", connected: false }).tell({ type: "join" }).advance(10_000);
+    expect(sim.effects).toEqual([]);
+    expect(sim.tell({ type: "connection", connected: true }).advance(1_500).state.phase).toBe("up");
+  });
+
+  it("alone, is up at once without a word or a timer", () => {
+    const sim = a("a").tell({ type: "alone" });
+    expect(sim.state.phase).toBe("up");
+    expect(sim.effects.some((effect) => effect.type === "broadcast")).toBe(false);
+    expect(sim.pending).toBe(0);
+  });
+});
+
+describe("members", () => {
+  it("beats every second, 10 % more or less", () => {
+    const sim = joined();
+    sim.advance(100).take();
+    sim.advance(20_000);
+    const beats = sim.take().filter((effect) => effect.type === "broadcast").length;
+    expect(beats).toBeGreaterThanOrEqual(18);
+    expect(beats).toBeLessThanOrEqual(23);
+  });
+
+  it("answers a member it sees for the first time with a heartbeat now", () => {
+    const sim = joined().advance(500);
+    sim.take();
+    hear(sim, b).advance(0);
+    expect(sim.effects.some((effect) => effect.type === "broadcast")).toBe(true);
+  });
+
+  it("suspects after 3 s of silence and gives up after 8 s", () => {
+    const sim = hear(joined(), b);
+    expect(peer(sim.advance(2_900))).toBe("alive");
+    expect(peer(sim.advance(400))).toBe("suspect");
+    expect(sim.state.view.homes).toContain(b);
+    expect(sim.advance(5_000).state.view.peers).toEqual([]);
+  });
+
+  it("does not suspect a member whose link is heard, and keeps it without being a home when the bus is silent", () => {
+    const sim = hear(joined(), b);
+    for (let i = 0; i < 14; i++) sim.advance(500).tell({ type: "link-heard", node: b });
+    expect(peer(sim)).toBe("alive");
+    for (let i = 0; i < 6; i++) sim.advance(500).tell({ type: "link-heard", node: b });
+    expect(peer(sim)).toBe("mute");
+    expect(sim.state.view.homes).not.toContain(b);
+  });
+
+  it("takes a refused link and an inbox nobody reads together as death, and each alone as none", () => {
+    const sim = hear(joined(), b).tell({ type: "unanswered", node: b });
+    expect(sim.state.peers.size).toBe(1);
+    sim.advance(2_001).tell({ type: "link-refused", node: b });
+    expect(sim.take()).toContainEqual({ type: "probe", node: b });
+    expect(sim.state.peers.size).toBe(1);
+    sim.tell({ type: "unanswered", node: b });
+    expect(sim.state.peers.size).toBe(0);
+    expect(hear(sim, b).state.peers.size).toBe(1);
+  });
+
+  it("drops a member that leaves at once and never takes that incarnation back", () => {
+    const sim = hear(hear(joined(), b), b, "left");
+    expect(sim.state.peers.size).toBe(0);
+    expect(hear(sim, b).state.peers.size).toBe(0);
+    expect(hear(sim, "b.10" as NodeId).state.peers.size).toBe(1);
+  });
+
+  it("replaces an incarnation by a higher one of its name, once that is up", () => {
+    const sim = hear(joined(), b);
+    hear(sim, "b.10" as NodeId, "joining");
+    expect(sim.state.view.homes).toContain(b);
+    hear(sim, "b.10" as NodeId);
+    expect(sim.state.view.homes).toEqual(["a.5", "b.10"]);
+    expect(hear(sim, b).state.view.homes).toEqual(["a.5", "b.10"]);
+  });
+
+  it("tells a newcomer of an incarnation that is known and gone", () => {
+    const sim = hear(hear(joined(), b), b, "left");
+    sim.take();
+    hear(sim, "b.8" as NodeId, "joining");
+    expect(sim.effects).toEqual([{ type: "outdated", to: "b.8", incarnation: 9 }]);
+  });
+
+  it("ignores a heartbeat that is older than one it took", () => {
+    const sim = hear(joined(), b, "draining", { seq: 1_000_000 });
+    expect(peer(hear(sim, b, "up", { seq: 999_999 }))).toBe("draining");
+  });
+
+  it("makes a draining member no home and forgets nothing else of it", () => {
+    const sim = hear(hear(joined(), b), b, "draining");
+    expect(sim.state.view).toMatchObject({ homes: ["a.5"], peers: [{ node: b, state: "draining" }] });
+  });
+});
+
+describe("this node", () => {
+  it("gives way to a newer process of its own name", () => {
+    const sim = hear(joined(), "a.6" as NodeId);
+    expect(sim.effects.at(-1)).toEqual({ type: "deposed", by: "a.6" });
+    sim.take();
+    expect(sim.advance(20_000).effects).toEqual([]);
+  });
+
+  it("says at once that it drains, and that it leaves, and nothing after that", () => {
+    const sim = joined().tell({ type: "drain" });
+    expect(sim.state.view.homes).toEqual([]);
+    expect(sim.take().at(-1)).toMatchObject({ type: "broadcast", heartbeat: { state: "draining" } });
+    sim.tell({ type: "leave" });
+    expect(sim.take()).toMatchObject([{ type: "broadcast", heartbeat: { state: "left" } }]);
+    expect(sim.advance(20_000).effects).toEqual([]);
+  });
+
+  it("freezes its view without its bus, and lets only those go whose link is refused", () => {
+    const sim = hear(hear(joined(), b), "c.1" as NodeId).tell({ type: "connection", connected: false });
+    expect(sim.advance(60_000).state.peers.size).toBe(2);
+    sim.tell({ type: "link-refused", node: b });
+    expect([...sim.state.peers.keys()]).toEqual(["c.1"]);
+    sim.tell({ type: "connection", connected: true });
+    expect(sim.advance(2_000).state.peers.size).toBe(1);
+    expect(sim.advance(8_000).state.peers.size).toBe(0);
+  });
+});

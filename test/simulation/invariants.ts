@@ -1,0 +1,114 @@
+/** What must be true of a world: I6, I8, I9, I13 at its end; I2, I3 and generations are checked as it runs. */
+import { type AgentId, type NodeId, nameOf } from "../../actors/ids.ts";
+import { buildRing, homesOf, type Ring, slotOf } from "../../actors/ring.ts";
+import { decode, encode } from "../../src/cluster/wire.ts";
+import type { TestNode } from "../support/cluster.ts";
+import type { SimulatedRequest } from "./streams.ts";
+import type { World } from "./world.ts";
+
+/** An agent reachable for this long before a request fails must not have been missed. */
+const REACHABLE_FOR = 3_500;
+/** Nor one that was there this long before, when a request is failed before its deadline. */
+const SEEN_WITHIN = 30_000;
+const LATE = 20;
+
+export function check(world: World): void {
+  checkViews(world);
+  checkIndexes(world);
+  for (const request of world.requests) {
+    checkEnd(world, request);
+    checkReached(world, request);
+  }
+  for (const node of world.alive()) {
+    const { requests, parked, watches, asks } = node.routing.counts();
+    if (requests + parked + watches + asks > 0) {
+      world.violation(`I9 ${node.id} keeps ${JSON.stringify({ requests, parked, watches, asks })}`);
+    }
+    for (const line of node.logged) world.violation(`an actor threw at ${node.id}: ${line}`);
+  }
+}
+
+function checkViews(world: World): void {
+  const alive = world.alive().map((node) => node.id);
+  for (const node of world.alive()) {
+    const members = node.routing.members().map((member) => member.node);
+    if (members.toSorted().join() !== alive.toSorted().join()) world.violation(`I13 ${node.id} believes in ${members}`);
+  }
+  if (new Set(world.alive().map((node) => node.routing.view)).size > 1) world.violation("I13 the views differ");
+}
+
+const rings = new Map<string, Ring>();
+
+function ringOf(world: World): Ring {
+  const names = world.alive().map((node) => nameOf(node.id));
+  const key = names.toSorted().join();
+  const ring = rings.get(key) ?? buildRing(names, 2);
+  rings.set(key, ring);
+  return ring;
+}
+
+/** Every home has exactly the live connections of its slots, besides its own. */
+function checkIndexes(world: World): void {
+  const ring = ringOf(world);
+  const live = world.liveConnections();
+  for (const node of world.alive()) {
+    const name = nameOf(node.id);
+    const own = live.filter((connection) => connection.node === node).length;
+    const others = live.filter(
+      ({ node: holder, replica }) => holder !== node && homesOf(ring, slotOf(replica.agent)).includes(name),
+    );
+    const { entries } = node.routing.counts();
+    if (entries !== own + others.length) {
+      world.violation(`I6 ${node.id} has ${entries} entries, not ${own} + ${others.length}`);
+    }
+  }
+  for (const { replica, node, id } of live) {
+    for (const home of homesOf(ring, slotOf(replica.agent))) {
+      const keeper = world.alive().find((other) => nameOf(other.id) === home);
+      if (keeper && !routesAt(keeper, replica.agent).includes(`${node.id}#${id}`)) {
+        world.violation(`I6 ${home} does not know ${node.id}#${id} of agent ${replica.agent}`);
+      }
+    }
+  }
+}
+
+function routesAt(home: TestNode, agent: AgentId): string[] {
+  let found: string[] = [];
+  home.messenger.onMessage("z.1" as NodeId, encode({ type: "lookup", agent, watch: 0 }), (answer) => {
+    const read = decode(answer);
+    if (read?.type === "routes") found = read.answer.routes.map(({ node, connection }) => `${node}#${connection}`);
+  });
+  return found;
+}
+
+function checkEnd(world: World, { id, ingress, ends, deadline, accepted }: SimulatedRequest): void {
+  if (ends.length > 1) world.violation(`I9 ${id} ended ${ends.length} times: ${ends.map((end) => end.outcome)}`);
+  const [end] = ends;
+  if (!end) {
+    if (ingress.alive) world.violation(`I9 ${id} never ended`);
+  } else if (!accepted && end.at > deadline + LATE) {
+    world.violation(`I9 ${id} ended ${end.outcome} ${end.at - deadline} ms late`);
+  }
+}
+
+const PATIENCE_ENDED: ReadonlySet<string> = new Set(["agent-offline", "deadline"]);
+
+/** I8: it was not given up although a connection was there all the time. */
+function checkReached(world: World, { id, at, deadline, agent, ingress, ends }: SimulatedRequest): void {
+  const [end] = ends;
+  if (!end || !PATIENCE_ENDED.has(end.outcome)) return;
+  if (end.at - at < REACHABLE_FOR && end.at >= deadline) return;
+  const from = end.at - REACHABLE_FOR;
+  const early = end.outcome === "agent-offline" && end.at < deadline;
+  if (!world.network.isCalm(early ? end.at - SEEN_WITHIN : from, end.at)) return;
+  const seen = world.connections.find(
+    (c) => c.replica.agent === agent && c.to >= end.at - SEEN_WITHIN && c.from < end.at,
+  );
+  if (early && seen)
+    world.violation(`I8 ${id} was given up early though agent ${agent} was just seen on ${seen.node.id}`);
+  // A frozen link takes requests and says nothing until it is known to be dead.
+  if (world.connections.some((c) => c.replica.agent === agent && c.frozen && c.from <= end.at && c.to >= from)) return;
+  const there = world.connections.find((c) => c.replica.agent === agent && c.from <= from && c.to >= end.at);
+  if (there)
+    world.violation(`I8 ${id} via ${ingress.id} ended ${end.outcome} while ${there.node.id}#${there.id} was up`);
+}
