@@ -4,7 +4,7 @@
  */
 import type { Millis } from "../../actors/actor.ts";
 import { type Failure, type FailureCode, failure } from "../../actors/failure.ts";
-import type { Hello, Link, LinkEvents, LinkOptions } from "../link/link.ts";
+import { type Hello, type Link, type LinkEvents, type LinkOptions, SERVICE_CAPABILITY } from "../link/link.ts";
 import { decodeOpen } from "../link/messages.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { failureOf } from "../status.ts";
@@ -23,6 +23,8 @@ export type ConnectorOptions = {
   readonly random: () => number;
   /** `process` is new with every start, `instance` the same for every process of a pod. */
   readonly identity: { readonly instance: string; readonly process: string; readonly version: string };
+  /** Services callers may reach here; kas lists them. */
+  readonly services: Iterable<string>;
   readonly backoffInitial: Millis;
   readonly backoffMax: Millis;
   readonly log: Pick<Logger, "info" | "warn" | "error">;
@@ -138,7 +140,7 @@ export class Connector {
       role: "agent",
       expects: "",
       versions: PROTOCOL_VERSIONS,
-      capabilities: [],
+      capabilities: [...this.#options.services].map((service) => `${SERVICE_CAPABILITY}${service}`),
       streamWindow: STREAM_WINDOW,
       instance,
       process,

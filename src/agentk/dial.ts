@@ -34,6 +34,7 @@ export type Dialled = {
 /** Throws `Failed` when it cannot even try. */
 export type Dial = () => Dialled;
 
+const TLS_HINT = ". Where it is the certificate: check --kas-ca-cert-file and --kas-tls-server-name";
 const METHOD = "/kas.agent.v1.AgentTunnel/Connect";
 
 /** `token` is asked before every dial, so that it can be rotated. */
@@ -62,7 +63,7 @@ export function createDial(to: DialOptions, token: () => string, version: string
     const call = client.makeBidiStreamRequest(METHOD, identity, identity, metadata);
     let refused: Failure | null = null;
     call.on("error", (error: ServiceError) => {
-      refused = refusalOf(error, `${to.host}:${to.port}`);
+      refused = refusalOf(error, to);
     });
     const { promise: ended, resolve } = Promise.withResolvers<void>();
     call.on("status", () => {
@@ -115,7 +116,8 @@ function route({ host, port, proxy, tlsServerName }: DialOptions): { target: str
   };
 }
 
-function refusalOf({ code, details }: ServiceError, address: string): Failure | null {
+function refusalOf({ code, details }: ServiceError, { scheme, host, port }: DialOptions): Failure | null {
+  const address = `${host}:${port}`;
   switch (code) {
     case status.OK:
     case status.CANCELLED:
@@ -132,6 +134,9 @@ function refusalOf({ code, details }: ServiceError, address: string): Failure | 
     case status.RESOURCE_EXHAUSTED:
       return failure("busy", `kas at ${address} takes no more agents now: ${details}`);
     default:
-      return failure("node-gone", `the connection to kas at ${address} failed: ${details}`);
+      return failure(
+        "node-gone",
+        `the connection to kas at ${address} failed: ${details}${scheme === "grpcs" ? TLS_HINT : ""}`,
+      );
   }
 }

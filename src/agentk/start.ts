@@ -69,6 +69,7 @@ export async function startAgentk({ config, env, stdout }: AgentkOptions): Promi
     clock,
     random: Math.random,
     identity,
+    services: [...config.services.keys()],
     backoffInitial: config.timings.backoffInitial,
     backoffMax: config.timings.backoffMax,
     log,

@@ -21,6 +21,7 @@ export type Connection = {
   readonly instance: string;
   readonly transport: "grpc" | "websocket";
   readonly connectedAt: number;
+  readonly services: readonly string[];
   /** Hash of the token it came with, so that a revoked token ends it. */
   readonly token: string;
 };
@@ -57,7 +58,7 @@ export function createHolder(self: NodeId, routing: () => Routing): Holder {
     transport: c.transport,
     connectedAt: c.connectedAt,
     activeStreams: c.link.streams,
-    services: [],
+    services: c.services,
   });
 
   const holder: Holder = {

@@ -6,7 +6,7 @@ import { Packr } from "msgpackr";
 import type { AgentId, RequestId } from "../../actors/ids.ts";
 import { failed } from "../failed.ts";
 import type { Link } from "../link/link.ts";
-import { encodeOpen, type Open } from "../link/messages.ts";
+import { encodeHead, encodeOpen, type Open } from "../link/messages.ts";
 import type { Reset, Stream, StreamHandler } from "../link/stream.ts";
 
 /** No agent has this id: such an OPEN is for the node itself. */
@@ -44,7 +44,7 @@ export function serveNodeCall(methods: ReadonlyMap<string, NodeMethod>, open: Op
       fail: (reset) => stream.reset(reset),
     });
   });
-  stream.accept();
+  stream.head(encodeHead({ status: 0, headers: [] }));
   return {
     ...IGNORE,
     data(bytes) {

@@ -80,6 +80,11 @@ export class Presence {
     return this.#joined.promise;
   }
 
+  leave(): void {
+    this.#cell.tell({ type: "leave" });
+    this.#joined.reject(new Failed(failure("draining", `Node ${this.#options.name} was stopped before it had joined`)));
+  }
+
   members(): Member[] {
     const { self, phase, address, connections, peers } = this.#cell.state;
     const state = phase === "up" ? "alive" : phase === "draining" ? "draining" : "joining";

@@ -145,7 +145,7 @@ class RoutingPlane implements Routing {
 
   async leave(): Promise<void> {
     if (this.#over) return;
-    this.#presence.tell({ type: "leave" });
+    this.#presence.leave();
     this.#end(failure("draining", `Node ${this.name} is stopping. Try again now: another node will serve the request`));
   }
 

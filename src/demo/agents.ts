@@ -36,7 +36,7 @@ export type AgentSettings = {
   readonly api: Api;
   readonly secrets: Secrets;
   readonly nodes: readonly RunningNode[];
-  readonly prometheus: string | null;
+  readonly prometheus: Prometheus | null;
   readonly env: Machine["env"];
 };
 
@@ -47,7 +47,7 @@ export async function startAgent(stage: Stage, { id, name, dials }: AgentSeed, s
     `--kas-address=grpc://${node?.addresses.agent}`,
     `--token-file=${stage.write(`${name}.token`, secrets.agentToken(id))}`,
     `--kubeconfig=${api.kubeconfigOf(id)}`,
-    ...(prometheus === null ? [] : [`--service=prometheus=${prometheus}`]),
+    ...(prometheus ? [`--service=prometheus=${prometheus.url}`] : []),
   ];
   const child = stage.spawn(nodeProgram(`agentk of ${name}`, "bin/agentk.js", args, env));
   await child.said("its connection to kas", (line) => (line.includes('"msg":"connected"') ? true : null));
@@ -67,13 +67,16 @@ async function freePort(): Promise<number> {
 
 const SCRAPE = "1s";
 
-/** A real Prometheus that watches the three nodes; resolves to its URL when it has seen all of them up. */
+/** `up` settles when it has seen all nodes up, which takes it some seconds. */
+export type Prometheus = { readonly url: string; readonly up: Promise<void> };
+
+/** A real Prometheus that watches the nodes. */
 export async function startPrometheus(
   stage: Stage,
   command: string,
   nodes: readonly RunningNode[],
   env: Machine["env"],
-): Promise<string> {
+): Promise<Prometheus> {
   const address = `127.0.0.1:${await freePort()}`;
   const targets = nodes.map(({ name, addresses }) => ({ targets: [addresses.observability], labels: { node: name } }));
   const config = {
@@ -86,10 +89,11 @@ export async function startPrometheus(
     `--web.listen-address=${address}`,
   ];
   const child = stage.spawn({ name: "prometheus", command, args, env });
-  await child.until("three nodes that are up", async () => {
+  const up = child.until("the first look at all nodes", async () => {
     const answer = await fetch(`http://${address}/api/v1/query?query=${encodeURIComponent("sum(up)")}`);
     const { data } = JSON.parse(await answer.text());
-    return data.result[0]?.value[1] === String(nodes.length) ? true : null;
+    return data.result[0]?.value[1] === String(nodes.length) ? undefined : null;
   });
-  return `http://${address}`;
+  up.catch(() => {});
+  return { url: `http://${address}`, up };
 }

@@ -39,7 +39,7 @@ export async function startNats(stage: Stage, command: string, env: Machine["env
   return { url: `nats://127.0.0.1:${port}`, version };
 }
 
-/** One configuration file each, in the order of `NODES`. Resolves when all have joined. */
+/** One configuration file each, in the order of `NODES`. Resolves when all listen. */
 export async function startNodes(
   stage: Stage,
   files: readonly string[],
@@ -60,13 +60,20 @@ export async function startNodes(
         await at("kubernetes_api"),
         await at("observability"),
       ];
-      await child.until("readiness", async () => {
-        const answer = await fetch(`http://${observability}/readiness`);
-        await answer.arrayBuffer();
-        return answer.ok ? true : null;
-      });
       return { name, child, addresses: { agent, api, kubernetes_api, observability } };
     }),
+  );
+}
+
+/** Resolves when every node has joined the cluster. */
+export async function allReady(nodes: readonly RunningNode[]): Promise<void> {
+  const ready = async (address: string) => {
+    const answer = await fetch(`http://${address}/readiness`);
+    await answer.arrayBuffer();
+    return answer.ok ? true : null;
+  };
+  await Promise.all(
+    nodes.map(({ child, addresses }) => child.until("readiness", () => ready(addresses.observability))),
   );
 }
 

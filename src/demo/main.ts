@@ -28,6 +28,8 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const { promise: told, resolve } = Promise.withResolvers<"told">();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => resolve("told"));
+  // Whoever read our words is gone, as with `| head`: there is nobody left to show anything to.
+  process.stdout.on("error", () => resolve("told"));
   await using stage = new Stage();
   process.once("exit", () => stage.abandon());
   const options = { once: args.includes("--once"), inMemory: args.includes("--in-memory"), env: process.env };

@@ -5,7 +5,7 @@ export type Output = {
   readonly terminal: boolean;
 };
 
-const WHAT_WIDTH = 66;
+const WHAT_WIDTH = 76;
 
 export const millis = (took: number): string => `${took < 10 ? took.toFixed(1) : Math.round(took)} ms`;
 

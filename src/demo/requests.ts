@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Gateway } from "../gen/kas/gateway/v1/gateway_pb.ts";
-import type { Api } from "./agents.ts";
+import type { Api, Prometheus } from "./agents.ts";
 import type { RunningNode } from "./cluster.ts";
 import type { Collector } from "./collector.ts";
 import { firstLine, get, type HttpsAnswer, type Target } from "./https-call.ts";
@@ -19,7 +19,7 @@ export type Scene = {
   readonly secrets: Secrets;
   readonly api: Api;
   readonly collector: Collector;
-  readonly prometheus: string | null;
+  readonly prometheus: Prometheus | null;
 };
 
 /** One request, asked and judged. */
@@ -27,6 +27,8 @@ type Result = {
   readonly what: string;
   readonly ingress: string;
   readonly agent: string;
+  /** What the agent reached. */
+  readonly target: string;
   /** "" when it was right. */
   readonly wrong: string;
   readonly said: string;
@@ -47,7 +49,6 @@ export async function askAll(scene: Scene, print: Printer): Promise<Tally> {
     await report(scene, done, print);
     results.push(...done);
   };
-  for (let i = 0; i < 4; i++) { for (const n of scene.nodes) { const a = await scene.rails.get(n.name)?.call(Gateway.method.listAgents, {}); console.log(n.name, a?.message.complete, a?.message.missingNodes, a?.millis); } await sleep(300); }
   const { nodes } = scene;
   const each = nodes.flatMap((node) => AGENTS.map((agent) => [node, agent] as const));
   await ask(
@@ -55,7 +56,7 @@ export async function askAll(scene: Scene, print: Printer): Promise<Tally> {
     nodes.map((node) => () => listAgents(scene, node)),
   );
   await ask(
-    "As kubectl: GET /version through every node to every agent, the first time",
+    "As kubectl: GET /version through every node to every agent (each time is that hop alone)",
     each.map(
       ([node, agent]) =>
         () =>
@@ -74,7 +75,8 @@ export async function askAll(scene: Scene, print: Printer): Promise<Tally> {
     "As Rails: GET /api (gRPC Gateway.Request)",
     nodes.map((node, i) => () => gatewayRequest(scene, node, AGENTS[i % AGENTS.length] ?? AGENTS[0])),
   );
-  if (scene.prometheus !== null) {
+  if (scene.prometheus) {
+    await scene.prometheus.up;
     await ask(
       "As a dashboard: the service prometheus, query up",
       nodes.map((node, i) => () => prometheus(scene, node, AGENTS[i % AGENTS.length] ?? AGENTS[0])),
@@ -96,11 +98,11 @@ async function report({ collector }: Scene, results: readonly Result[], print: P
   }
 }
 
-async function accountWithin(collector: Collector, { traceId, ingress, agent }: Result): Promise<Account | null> {
+async function accountWithin(collector: Collector, { traceId, ...names }: Result): Promise<Account | null> {
   if (traceId === "") return null;
   const deadline = performance.now() + SPANS_WITHIN;
   for (;;) {
-    const account = accountOf(collector.trace(traceId), { ingress, agent });
+    const account = accountOf(collector.trace(traceId), names);
     if (account || performance.now() > deadline) return account;
     await sleep(20);
   }
@@ -127,7 +129,7 @@ const targetOf = ({ secrets }: Scene, node: RunningNode, { id }: AgentSeed): Tar
 
 /** Turns what went wrong on the way into a result as well. */
 async function judged(
-  base: Pick<Result, "what" | "ingress" | "agent">,
+  base: Pick<Result, "what" | "ingress" | "agent" | "target">,
   ask: () => Promise<Pick<Result, "wrong" | "said" | "traceId">>,
 ): Promise<Result> {
   try {
@@ -143,7 +145,7 @@ const excerpt = ({ status, failureCode, body }: HttpsAnswer): string =>
 
 function version(scene: Scene, node: RunningNode, agent: AgentSeed): Promise<Result> {
   const what = `GET /version through ${node.name} to ${agent.name}`;
-  return judged({ what, ingress: node.name, agent: agent.name }, async () => {
+  return judged({ what, ingress: node.name, agent: agent.name, target: "API" }, async () => {
     const answer = await get(targetOf(scene, node, agent), "/version");
     const found = answer.status === 200 ? JSON.parse(answer.body).gitVersion : undefined;
     const right = typeof found === "string" && found !== "";
@@ -152,7 +154,7 @@ function version(scene: Scene, node: RunningNode, agent: AgentSeed): Promise<Res
 }
 
 function listAgents({ rails }: Scene, node: RunningNode): Promise<Result> {
-  return judged({ what: `ListAgents of ${node.name}`, ingress: node.name, agent: "" }, async () => {
+  return judged({ what: `ListAgents of ${node.name}`, ingress: node.name, agent: "", target: "API" }, async () => {
     const answer = await rails.get(node.name)?.call(Gateway.method.listAgents, {});
     if (!answer) return { wrong: "there is no client for this node", said: "", traceId: "" };
     const { agents, complete } = answer.message;
@@ -165,7 +167,7 @@ function listAgents({ rails }: Scene, node: RunningNode): Promise<Result> {
 
 function gatewayRequest({ rails }: Scene, node: RunningNode, agent: AgentSeed): Promise<Result> {
   const what = `Gateway.Request through ${node.name} to ${agent.name}`;
-  return judged({ what, ingress: node.name, agent: agent.name }, async () => {
+  return judged({ what, ingress: node.name, agent: agent.name, target: "API" }, async () => {
     const request = { agentId: BigInt(agent.id), method: "GET", path: "/api" };
     const answer = await rails.get(node.name)?.call(Gateway.method.request, request);
     if (!answer) return { wrong: "there is no client for this node", said: "", traceId: "" };
@@ -182,7 +184,7 @@ function gatewayRequest({ rails }: Scene, node: RunningNode, agent: AgentSeed): 
 
 function prometheus(scene: Scene, node: RunningNode, agent: AgentSeed): Promise<Result> {
   const what = `the service prometheus through ${node.name} to ${agent.name}`;
-  return judged({ what, ingress: node.name, agent: agent.name }, async () => {
+  return judged({ what, ingress: node.name, agent: agent.name, target: "prometheus" }, async () => {
     const answer = await get(targetOf(scene, node, agent), "/services/prometheus/api/v1/query?query=up");
     const series: { metric: { node: string }; value: [number, string] }[] =
       answer.status === 200 ? JSON.parse(answer.body).data.result : [];
@@ -195,7 +197,7 @@ function prometheus(scene: Scene, node: RunningNode, agent: AgentSeed): Promise<
 
 function watch(scene: Scene, node: RunningNode, agent: AgentSeed): Promise<Result> {
   const what = `a watch through ${node.name} to ${agent.name}`;
-  return judged({ what, ingress: node.name, agent: agent.name }, async () => {
+  return judged({ what, ingress: node.name, agent: agent.name, target: "API" }, async () => {
     const path = "/api/v1/namespaces?watch=true&timeoutSeconds=5";
     const { status, line, millis: took } = await firstLine(targetOf(scene, node, agent), path);
     const said = (text: string) => `${millis(took).padStart(7)}  ${status} ${text}`;

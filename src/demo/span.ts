@@ -7,6 +7,8 @@ export type Span = {
   readonly parentId: string;
   readonly name: string;
   readonly kind: number;
+  /** Milliseconds since 1970. */
+  readonly began: number;
   readonly millis: number;
   readonly attributes: ReadonlyMap<string, string>;
 };
@@ -53,6 +55,7 @@ export function readSpans({ resourceSpans = [] }: Otlp): readonly Span[] {
       parentId: span.parentSpanId ?? "",
       name: span.name,
       kind: span.kind,
+      began: Number(span.startTimeUnixNano) / 1e6,
       millis: Number(BigInt(span.endTimeUnixNano) - BigInt(span.startTimeUnixNano)) / 1e6,
       attributes: attributesOf(span.attributes),
     }));
@@ -65,11 +68,11 @@ export const isEntry = ({ service, kind, name }: Span): boolean =>
 
 /**
  * Who had the request, in order; null while spans of it are still missing. The times of the hops add up to the whole one,
- * and no clock is compared with another. `names`: what to call the node it came in at and the agent.
+ * and no clock is compared with another. `names`: what to call the node it came in at, the agent and what it reached.
  */
 export function accountOf(
   spans: readonly Span[],
-  names: { readonly ingress: string; readonly agent: string },
+  names: { readonly ingress: string; readonly agent: string; readonly target: string },
 ): Account | null {
   const last = spans.find(({ service, kind }) => service === "agentk" && kind === CLIENT);
   if (!last) return null;
@@ -80,8 +83,8 @@ export function accountOf(
   const asked = path.filter(({ service }) => service === "agentk").at(-1) ?? last;
   const parts: (readonly [who: string, span: Span])[] = [[names.ingress, entry]];
   if (peer) parts.push([peer.attributes.get("kas.node.id")?.split(".")[0] ?? "peer", peer]);
-  parts.push([asked === last ? `${names.agent} and its API` : names.agent, asked]);
-  if (asked !== last) parts.push(["API", last]);
+  parts.push([asked === last ? `${names.agent} and ${names.target}` : names.agent, asked]);
+  if (asked !== last) parts.push([names.target, last]);
   const hops = parts.map(([who, { millis }], i) => ({
     who,
     millis: Math.max(0, millis - (parts[i + 1]?.[1].millis ?? 0)),

@@ -82,6 +82,8 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     inject(socket) {
       sockets.add(socket);
       socket.once("close", () => sockets.delete(socket));
+      // Listeners leave sockets half-open; who stops sending can no more take an HTTP/2 answer, so that is the end here.
+      socket.once("end", () => socket.end());
       injector.injectConnection(socket);
     },
     drain,

@@ -10,7 +10,7 @@ import type { Holder } from "../cluster/holder.ts";
 import type { Routing } from "../cluster/routing.ts";
 import { failed } from "../failed.ts";
 import { serverCallCarrier } from "../link/carriers/grpc-call.ts";
-import type { Hello, Link, LinkOptions } from "../link/link.ts";
+import { type Hello, type Link, type LinkOptions, SERVICE_CAPABILITY } from "../link/link.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { grpcStatus } from "../status.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -99,6 +99,7 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
           instance,
           transport: "grpc",
           connectedAt: options.wallClock(),
+          services: servicesOf(theirs),
           token: agent.tokenId,
         });
         options.connects("ok");
@@ -129,3 +130,6 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
     },
   });
 }
+
+const servicesOf = ({ capabilities }: Hello): readonly string[] =>
+  capabilities.flatMap((name) => (name.startsWith(SERVICE_CAPABILITY) ? [name.slice(SERVICE_CAPABILITY.length)] : []));

@@ -26,6 +26,9 @@ export interface Carrier {
   destroy(): void;
 }
 
+/** Before the name of a service that an agent allows, among the capabilities of its HELLO. */
+export const SERVICE_CAPABILITY = "service:";
+
 /** The first frame both ways. Everything a side must know about the other before it opens a stream. */
 export type Hello = {
   readonly cluster: string;

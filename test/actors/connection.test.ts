@@ -70,6 +70,22 @@ describe("take", () => {
   });
 });
 
+describe("a connection that goes", () => {
+  it("leaves the others of its agent, and its homes are told once", () => {
+    const sim = holding(entry(1), entry(2)).tell({ type: "disconnected", connection: id(1) });
+    sim.tell({ type: "disconnected", connection: id(1) });
+    expect(sim.take()).toMatchObject([{ type: "remove", entry: { connection: 1 } }]);
+    expect(take(sim)).toEqual([{ type: "taken", connection: 2 }]);
+  });
+
+  it("tells its homes that it drains, once, and nothing of one that is superseded", () => {
+    const sim = holding(entry(1), entry(2)).tell({ type: "superseded", connection: id(2) });
+    sim.take();
+    for (const one of [1, 1, 2, 9]) sim.tell({ type: "drained", connection: id(one) });
+    expect(sim.take()).toMatchObject([{ type: "put", entry: { connection: 1, draining: true } }]);
+  });
+});
+
 describe("a new connection", () => {
   const pod = { instance: "pod" };
   it("closes the links it names as lost and no other of its process", () => {

@@ -143,6 +143,24 @@ describe("members", () => {
   });
 });
 
+describe("a node whose own loop was late", () => {
+  it("waits four times as long before it suspects or gives up anybody", () => {
+    const sim = hear(joined(), b);
+    const actor = createMembership(settings, "a" as NodeName, 5, "", 1);
+    const [late] = actor.receive(sim.state, { type: "sweep" }, sim.state.sweepAt + 9_000);
+    expect([...late.peers.keys()]).toEqual([b]);
+    expect(late.view.peers[0]?.state).toBe("alive");
+    const [inTime] = actor.receive(late, { type: "sweep" }, late.sweepAt + 11_000);
+    expect(inTime.view.peers[0]?.state).toBe("suspect");
+  });
+
+  it("trusts a suspect again the moment its link is heard", () => {
+    const sim = hear(joined(), b).advance(3_400);
+    expect(peer(sim)).toBe("suspect");
+    expect(peer(sim.tell({ type: "link-heard", node: b }))).toBe("alive");
+  });
+});
+
 describe("this node", () => {
   it("gives way to a newer process of its own name", () => {
     const sim = hear(joined(), "a.6" as NodeId);

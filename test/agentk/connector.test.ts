@@ -129,6 +129,7 @@ function start(options: Partial<ConnectorOptions> = {}): Connector {
   const log = (message: string, fields: object = {}) => kas.said.push(`${message} ${JSON.stringify(fields)}`);
   connector = new Connector({
     dial: kas.dial,
+    services: [],
     openLink,
     execute: (open, stream) => methods.serve(open.method, stream),
     clock: kas.clock,

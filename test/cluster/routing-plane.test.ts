@@ -104,4 +104,29 @@ describe("a cluster of one", () => {
     expect(cluster.clock.pending).toBe(0);
     expect(cluster.sent).toBe(0);
   });
+
+  it("closes every connection when the actor that holds them throws, and serves on", async () => {
+    const cluster = new Cluster();
+    const node = cluster.start("a", { alone: true });
+    await node.routing.join();
+    const first = node.routing.connected(local(agent));
+    const poison = node.routing.connected(local(agent, { lost: null as never }));
+    expect(node.logged).toHaveLength(1);
+    expect(node.superseded).toEqual([first, poison]);
+    expect(node.routing.take(agent, first, [])).toMatchObject({ code: "not-owner" });
+    for (const connection of node.superseded) node.routing.disconnected(connection);
+    expect(node.routing.counts().entries).toBe(0);
+
+    const next = node.routing.connected(local(agent, { link: 2 }));
+    expect(outcomeOf(node, agent).attempts).toMatchObject([{ prefer: next }]);
+  });
+
+  it("rejects a join that a stop overtakes", async () => {
+    const cluster = new Cluster();
+    const node = cluster.start("a");
+    const joining = node.routing.join();
+    await node.routing.leave();
+    await expect(joining).rejects.toMatchObject({ failure: { code: "draining" } });
+    expect(cluster.clock.pending).toBe(0);
+  });
 });

@@ -1,11 +1,12 @@
 /** agentk for real: the pod of k8s/example with the account and rights that we ship, and nothing more, in a real cluster. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { accountAndRights, agentPod, NAMESPACE, rendered } from "./support/agent-pod.ts";
+import { accountAndRights, agentPod, NAMESPACE } from "./support/agent-pod.ts";
 import { Cluster, noteVersions, printLogsOnFailure } from "./support/cluster.ts";
 import { remoteHop } from "./support/hop.ts";
 import { kubectl } from "./support/kubectl.ts";
 import { admin } from "./support/kubernetes.ts";
 import type { LeakGate } from "./support/leak-gate.ts";
+import { rendered } from "./support/manifests.ts";
 import { needKubernetesAndNats } from "./support/need.ts";
 import { agentToken, merge, PREFIX, staticFile, TOKENS } from "./support/settings.ts";
 import { until } from "./support/wait.ts";

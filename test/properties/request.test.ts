@@ -97,15 +97,18 @@ const mayRepeat = (outcome: Reported, harmless: boolean) =>
 it("is attempted again only after proof, or after a loss that may be repeated", () => {
   fc.assert(
     fc.property(fc.array(reported, { minLength: 1, maxLength: 12 }), fc.boolean(), (outcomes, idempotent) => {
-      const here: Route = { node: self, connection: 1 as ConnectionId, draining: false, suspect: false, active: 0 };
+      // Another connection each time: one that refused is left out.
+      const here = (n: number): Route => {
+        return { node: self, connection: n as ConnectionId, draining: false, suspect: false, active: 0 };
+      };
       const sim = simulate(request).tell({
         type: "start",
         spec: { agent: 7 as AgentId, self, idempotent, within: 60_000, offlineAfter: 150_000, seed: 3 },
       });
       let allowed = 1;
       let delivered = false;
-      for (const outcome of outcomes) {
-        for (let i = 0; i < 4; i++) sim.advance(600).tell({ type: "near", routes: [here], current: true });
+      for (const [n, outcome] of outcomes.entries()) {
+        for (let i = 0; i < 4; i++) sim.advance(600).tell({ type: "near", routes: [here(n + 1)], current: true });
         const attempt = count(sim.effects, "attempt");
         expect(attempt).toBeLessThanOrEqual(allowed);
         if (sim.state.type !== "attempting") return;
