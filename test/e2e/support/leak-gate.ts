@@ -47,7 +47,7 @@ export class LeakGate {
   static async baseline(watched: () => readonly Watched[]): Promise<LeakGate> {
     const gate = new LeakGate(watched);
     await gate.#settle(10_000, 0, false);
-    for (const one of watched()) gate.#baselines.set(one, await one.metrics());
+    for (const one of watched()) if (one.alive) gate.#baselines.set(one, await one.metrics());
     return gate;
   }
 
