@@ -22,8 +22,7 @@ describe.skipIf(!nats || !program)("Prometheus queried through the other node", 
   printLogsOnFailure(() => cluster);
 
   const instant = () => `/api/v1/query?query=${encodeURIComponent('up{job="self"}')}&time=${now}`;
-  const range = () =>
-    `/api/v1/query_range?query=${encodeURIComponent("up")}&start=${now - 10}&end=${now}&step=1`;
+  const range = () => `/api/v1/query_range?query=${encodeURIComponent("up")}&start=${now - 10}&end=${now}&step=1`;
   const direct = async (path: string) => JSON.parse((await fetchText(`${prometheus.url}${path}`)).text);
 
   beforeAll(async () => {
