@@ -66,6 +66,8 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     sockets.add(socket);
     socket.on("error", ignore);
     socket.once("close", () => sockets.delete(socket));
+    // A caller that ends during its handshake is gone: only what was handed on may be half-open.
+    if (tlsServer) socket.allowHalfOpen = false;
     const enter = () => (tlsServer ? tlsServer.emit("connection", socket) : handOn(socket, ""));
     if (!turnstile.pass(enter, () => socket.destroyed)) socket.resetAndDestroy();
   });
@@ -160,6 +162,7 @@ function createTls(
     ...(alpnProtocols && { ALPNProtocols: [...alpnProtocols] }),
   });
   server.on("secureConnection", (socket) => {
+    socket.allowHalfOpen = true;
     socket.on("error", ignore);
     handOn(socket, socket.alpnProtocol || "");
   });

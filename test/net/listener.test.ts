@@ -215,6 +215,31 @@ describe("a TLS listener", () => {
     await until(() => listener.connections === 0, "neither is kept");
   });
 
+  it("forgets at once who leaves during the handshake", async () => {
+    using files = new CertificateFiles().write(first);
+    await using listener = await listen(tlsOptions(files, { handshakeTimeout: 60_000 }));
+    for (const leave of [(socket: Socket) => socket.end(), (socket: Socket) => socket.destroy()]) {
+      const silent = dial(listener);
+      await until(() => listener.connections === 1, "it is accepted");
+      leave(silent);
+      await until(() => listener.connections === 0, "it is forgotten");
+      silent.destroy();
+    }
+  });
+
+  it("leaves what it hands on half-open", async () => {
+    using files = new CertificateFiles().write(first);
+    const onSocket = (socket: Socket) => {
+      socket.on("end", () => setImmediate(() => socket.end("after your end")));
+      socket.resume();
+    };
+    await using listener = await listen(tlsOptions(files, { onSocket }));
+    const client = dialTls(listener, { allowHalfOpen: true });
+    client.end();
+    await until(() => client.seen === "after your end", "it still answers");
+    await until(() => listener.connections === 0, "it forgets the socket");
+  });
+
   it("ends a handshake that stalls", async () => {
     using files = new CertificateFiles().write(first);
     await using listener = await listen(tlsOptions(files, { handshakeTimeout: 50 }));
