@@ -1,4 +1,5 @@
 /** The listener on real sockets: plain and TLS, certificates that change, handshakes that stall, and what it leaves behind. */
+import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { type TLSSocket, connect as tlsConnect } from "node:tls";
@@ -235,6 +236,7 @@ describe("a TLS listener", () => {
     };
     await using listener = await listen(tlsOptions(files, { onSocket }));
     const client = dialTls(listener, { allowHalfOpen: true });
+    await once(client, "secureConnect");
     client.end();
     await until(() => client.seen === "after your end", "it still answers");
     await until(() => listener.connections === 0, "it forgets the socket");
