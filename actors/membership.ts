@@ -1,14 +1,14 @@
 /**
  * Who is alive, as this node believes it: heartbeats, suspicion, incarnations, and the join of this node itself.
- * A member that left or was replaced never comes back under that incarnation. While our own messenger is away the view is
- * frozen: nobody falls silent, and a member goes only when its peer link is refused.
+ * A member that left or was replaced never comes back under that incarnation. While our own bus is away the view is
+ * frozen: nobody falls silent on it, and a member goes only when its peer link is refused or silent for long.
  * `peers` is changed in place; the actor stays deterministic.
  */
 import type { Actor, Millis } from "./actor.ts";
 import { type Failure, failure } from "./failure.ts";
 import { fraction, nextSeed } from "./hash.ts";
 import { incarnationOf, type NodeId, type NodeName, nameOf, nodeId } from "./ids.ts";
-import { evidence, linkHeard, sweep, sweepEvery } from "./suspicion.ts";
+import { evidence, isDoubtful, linkHeard, sweep, sweepEvery } from "./suspicion.ts";
 import {
   type Announced,
   type Heartbeat,
@@ -18,6 +18,8 @@ import {
   type MembershipOut,
   type MembershipSettings,
   type MembershipStep,
+  type Peer,
+  type PeerState,
   settle,
 } from "./view.ts";
 
@@ -41,10 +43,12 @@ export function createMembership(
     beatAt: NEVER,
     connections: 0,
     connected: true,
+    connectionAt: NEVER,
     alone: false,
     highest: 0,
     sweepAt: 0,
     lateUntil: NEVER,
+    isolatedSince: null,
     peers: new Map(),
     gone: new Map(),
     view: { peers: [], homes: [], hash: 0 },
@@ -68,11 +72,11 @@ export function createMembership(
         case "sweep":
           return sweep(state, settings, now);
         case "heartbeat":
-          return heard(state, message.from, message.heartbeat, now);
+          return heard(state, message.from, message.heartbeat, settings, now);
         case "stale":
           return [{ ...state, highest: Math.max(state.highest, message.incarnation) }, []];
         case "link-heard":
-          return linkHeard(state, message.node, settings, now);
+          return linkHeard(state, message.node, settings, message.at ?? now, now);
         case "link-refused":
           return evidence(state, message.node, "refusedAt", now);
         case "unanswered":
@@ -133,6 +137,7 @@ const heartbeatOf = (state: Membership, seq: number, announced: Announced, hello
   address: state.address,
   connections: state.connections,
   view: state.view.hash,
+  nats: state.connected,
 });
 
 const beatSoon = (state: Membership, now: Millis): MembershipOut => ({
@@ -142,7 +147,13 @@ const beatSoon = (state: Membership, now: Millis): MembershipOut => ({
   message: { type: "beat" },
 });
 
-function heard(state: Membership, from: NodeId, heartbeat: Heartbeat, now: Millis): MembershipStep {
+function heard(
+  state: Membership,
+  from: NodeId,
+  heartbeat: Heartbeat,
+  settings: MembershipSettings,
+  now: Millis,
+): MembershipStep {
   if (from === state.self || state.phase === "new" || state.phase === "left") return [state, []];
   if (nameOf(from) === nameOf(state.self)) return namesake(state, from, heartbeat, now);
   const newest = newestOf(state, from);
@@ -157,20 +168,48 @@ function heard(state: Membership, from: NodeId, heartbeat: Heartbeat, now: Milli
   }
   const known = state.peers.get(from);
   if (known && heartbeat.seq <= known.seq) return [state, []];
-  state.peers.set(from, {
-    node: from,
-    state: heartbeat.state === "up" ? "alive" : heartbeat.state,
-    seq: heartbeat.seq,
-    announced: heartbeat.state,
-    heardAt: now,
-    linkHeardAt: known?.linkHeardAt ?? NEVER,
-    refusedAt: known?.refusedAt ?? NEVER,
-    unansweredAt: NEVER,
-    address: heartbeat.address,
-    connections: heartbeat.connections,
-  });
+  state.peers.set(from, peerOf(state, from, known, heartbeat, settings, now));
   const [next, effects] = settle(state);
   return known && !heartbeat.hello ? [next, effects] : [next, [...effects, beatSoon(next, now)]];
+}
+
+function peerOf(
+  state: Membership,
+  node: NodeId,
+  known: Peer | undefined,
+  heartbeat: Heartbeat,
+  settings: MembershipSettings,
+  now: Millis,
+): Peer {
+  const { seq, state: announced, nats, address, connections } = heartbeat;
+  const before = { heardAt: NEVER, linkHeardAt: NEVER, refusedAt: NEVER, ...known };
+  return {
+    node,
+    state: stateOf(state, known, heartbeat, settings, now),
+    seq,
+    announced,
+    heardAt: nats ? now : before.heardAt,
+    linkHeardAt: nats ? before.linkHeardAt : now,
+    refusedAt: before.refusedAt,
+    unansweredAt: NEVER,
+    address,
+    connections,
+  };
+}
+
+/** Off the bus it stays what it was, and one we did not know is no home. */
+function stateOf(
+  state: Membership,
+  known: Peer | undefined,
+  heartbeat: Heartbeat,
+  settings: MembershipSettings,
+  now: Millis,
+): PeerState {
+  const { state: announced, nats } = heartbeat;
+  if (announced === "joining" || announced === "draining") return announced;
+  if (nats) return known && isDoubtful(known, settings, now) ? "suspect" : "alive";
+  if (known && known.state !== "lost") return known.state;
+  return state.connected ? "mute" : "alive";
 }
 
 /** The highest incarnation of a name that makes one like `node` void; those that only join make none void. */
@@ -225,11 +264,15 @@ const nameTaken = (by: NodeId): Failure =>
 
 function connection(state: Membership, connected: boolean, settings: MembershipSettings, now: Millis): MembershipStep {
   if (connected === state.connected) return [state, []];
-  if (!connected || state.phase === "new" || state.phase === "left") return [{ ...state, connected }, []];
+  const next: Membership = { ...state, connected, connectionAt: now };
+  if (!connected || state.phase === "new" || state.phase === "left") return [next, []];
   // What was missed meanwhile says nothing about the others: everybody's silence starts anew.
-  for (const peer of state.peers.values()) peer.heardAt = now;
-  if (state.phase === "joining") return openWindow({ ...state, connected }, settings, now);
-  return beat({ ...state, connected, sweepAt: now + sweepEvery(settings) }, settings, true, now);
+  for (const peer of state.peers.values()) {
+    peer.heardAt = now;
+    if (peer.state === "lost") state.peers.delete(peer.node);
+  }
+  if (state.phase === "joining") return openWindow(next, settings, now);
+  return beat({ ...next, sweepAt: now + sweepEvery(settings) }, settings, true, now);
 }
 
 function drain(state: Membership, settings: MembershipSettings, now: Millis): MembershipStep {

@@ -58,7 +58,8 @@ export function answered(
   if (chosen) return attempt(known, chosen);
   const all = [...state.routes, ...routes];
   const long = answer.seen === null || answer.seen.ago >= known.spec.offlineAfter;
-  const absent = state.absent && answer.mature && long && all.length === 0;
+  // A route that we cannot use, over a node that we do not know yet, is no absence.
+  const absent = state.absent && answer.mature && long && all.length === 0 && answer.routes.length === 0;
   const seen = newer(known.seen, answer.seen);
   const next: Asking = {
     ...state,

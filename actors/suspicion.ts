@@ -1,6 +1,7 @@
 /**
  * When silence means death. A refused link and an inbox nobody reads are proof together; silence alone needs time, more
- * of it while our own loop is late; a link that is heard vetoes it.
+ * of it while our own loop is late; a link that is heard vetoes it. Frozen, because our bus is away or most members fell
+ * silent at once, only links tell: a member goes when its link is refused or silent for long, and comes back with it.
  */
 import type { Millis } from "./actor.ts";
 import type { NodeId } from "./ids.ts";
@@ -15,51 +16,115 @@ import {
 } from "./view.ts";
 
 const NEVER = Number.NEGATIVE_INFINITY;
-const LINK_VETO = 1_000;
 const PROOF_WINDOW = 2_000;
 const LATE = 500;
 const LATE_FACTOR = 4;
 const LATE_FOR = 10_000;
+/** The bus may have cut off who reads nothing for so long. */
+const STALLED = 1_000;
+/** A cluster whose most members are silent on a bus that we are on is believed dead at last. */
+const ISOLATED_MOST = 60_000;
+
+type Judged = {
+  readonly settings: MembershipSettings;
+  /** Of patience: more while our own loop is late. */
+  readonly factor: number;
+  readonly frozen: boolean;
+  readonly now: Millis;
+};
 
 export const sweepEvery = (settings: MembershipSettings): Millis => settings.heartbeat / 4;
+
+/** A link silent for two heartbeats is chosen last, and vetoes nothing. */
+const isQuiet = (peer: Peer, settings: MembershipSettings, now: Millis): boolean =>
+  now - peer.linkHeardAt > 2 * settings.heartbeat;
+
+const isRefused = (peer: Peer, now: Millis): boolean => now - peer.refusedAt <= PROOF_WINDOW;
+
+/** No link at all says nothing; one that fell silent or was refused does. */
+export const isDoubtful = (peer: Peer, settings: MembershipSettings, now: Millis): boolean =>
+  (isQuiet(peer, settings, now) && peer.linkHeardAt !== NEVER) || isRefused(peer, now);
 
 export function sweep(state: Membership, settings: MembershipSettings, now: Millis): MembershipStep {
   if (state.phase === "left") return [state, []];
   const every = sweepEvery(settings);
-  const lateUntil = now - state.sweepAt > LATE ? now + LATE_FOR : state.lateUntil;
-  const next: Membership = { ...state, lateUntil, sweepAt: now + every };
-  const again: MembershipOut = { type: "schedule", key: "sweep", at: now + every, message: { type: "sweep" } };
-  if (!state.connected) return [next, [again]];
+  const late = now - state.sweepAt;
+  const lateUntil = late > LATE ? now + LATE_FOR : state.lateUntil;
   const factor = lateUntil > now ? LATE_FACTOR : 1;
+  const isolatedSince = isIsolated(state, settings, factor, now) ? (state.isolatedSince ?? now) : null;
+  const next: Membership = { ...state, lateUntil, isolatedSince, sweepAt: now + every };
+  const again: MembershipOut = { type: "schedule", key: "sweep", at: now + every, message: { type: "sweep" } };
+  const judged: Judged = { settings, factor, frozen: isFrozen(next, now), now };
   for (const peer of state.peers.values()) {
-    const verdict = judge(peer, settings, factor, now);
+    const verdict = judge(peer, judged);
     if (verdict === "gone") state.peers.delete(peer.node);
     else peer.state = verdict;
   }
   const [settled, effects] = settle(next);
-  return [settled, [...effects, again]];
+  return [settled, [...(late > STALLED ? [{ type: "stalled" } as const] : []), ...effects, again]];
 }
 
-function judge(peer: Peer, settings: MembershipSettings, factor: number, now: Millis): PeerState | "gone" {
-  const silence = now - peer.heardAt;
-  const linkSilence = now - peer.linkHeardAt;
-  if (silence > settings.dead * factor) return linkSilence > settings.dead ? "gone" : "mute";
+/** Is it us rather than them? Most members, at least two, fell silent within about one heartbeat. */
+function isIsolated(state: Membership, settings: MembershipSettings, factor: number, now: Millis): boolean {
+  if (!state.connected) return false;
+  let first = Number.POSITIVE_INFINITY;
+  let last = NEVER;
+  let silent = 0;
+  for (const { heardAt, state: peerState } of state.peers.values()) {
+    if (peerState === "mute" || now - heardAt <= settings.suspect * factor) continue;
+    silent++;
+    first = Math.min(first, heardAt);
+    last = Math.max(last, heardAt);
+  }
+  return silent >= 2 && 2 * silent > state.peers.size && last - first <= 1.25 * settings.heartbeat;
+}
+
+function isFrozen(state: Membership, now: Millis): boolean {
+  return !state.connected || (state.isolatedSince !== null && now - state.isolatedSince < ISOLATED_MOST);
+}
+
+function judge(peer: Peer, judged: Judged): PeerState | "gone" {
+  const { settings, factor, frozen, now } = judged;
+  if (frozen && peer.state === "lost") return "lost";
+  const lost = frozen ? lostFrozen(peer, judged) : lostBySilence(peer, judged);
+  if (lost) return lost;
   if (peer.announced === "joining" || peer.announced === "draining") return peer.announced;
-  return silence > settings.suspect * factor && linkSilence > LINK_VETO ? "suspect" : "alive";
+  if (isDoubtful(peer, settings, now)) return "suspect";
+  const quiet = isQuiet(peer, settings, now);
+  if (frozen) return quiet ? peer.state : "alive";
+  return quiet && now - peer.heardAt > settings.suspect * factor ? "suspect" : "alive";
 }
 
-export function linkHeard(state: Membership, node: NodeId, settings: MembershipSettings, now: Millis): MembershipStep {
+function lostBySilence(peer: Peer, { settings, factor, now }: Judged): "gone" | "mute" | null {
+  if (now - peer.heardAt <= settings.dead * factor) return null;
+  return now - peer.linkHeardAt > settings.dead ? "gone" : "mute";
+}
+
+function lostFrozen(peer: Peer, { settings, factor, now }: Judged): "lost" | "mute" | null {
+  if (isRefused(peer, now)) return "lost";
+  if (peer.linkHeardAt !== NEVER && now - peer.linkHeardAt > settings.dead * factor) return "lost";
+  return peer.state === "mute" ? "mute" : null;
+}
+
+export function linkHeard(
+  state: Membership,
+  node: NodeId,
+  settings: MembershipSettings,
+  at: Millis,
+  now: Millis,
+): MembershipStep {
   const peer = state.peers.get(node);
-  if (!peer) return [state, []];
-  peer.linkHeardAt = now;
-  peer.refusedAt = NEVER;
-  if (peer.state !== "suspect" || !state.connected) return [state, []];
-  const verdict = judge(peer, settings, 1, now);
+  if (!peer || at <= peer.linkHeardAt) return [state, []];
+  peer.linkHeardAt = at;
+  if (at >= peer.refusedAt) peer.refusedAt = NEVER;
+  if (peer.state !== "suspect" && peer.state !== "lost") return [state, []];
+  peer.state = "suspect";
+  const verdict = judge(peer, { settings, factor: 1, frozen: isFrozen(state, now), now });
   if (verdict !== "gone") peer.state = verdict;
   return settle(state);
 }
 
-/** Without our messenger a refused link alone is proof. */
+/** With a frozen view a refused link alone is proof. */
 export function evidence(
   state: Membership,
   node: NodeId,
@@ -70,11 +135,23 @@ export function evidence(
   if (!peer) return [state, []];
   peer[of] = now;
   if (of === "refusedAt") peer.linkHeardAt = NEVER;
-  const refused = now - peer.refusedAt <= PROOF_WINDOW;
+  const refused = isRefused(peer, now);
   const unanswered = now - peer.unansweredAt <= PROOF_WINDOW;
-  if (refused && (unanswered || !state.connected)) {
+  if (refused && isFrozen(state, now)) {
+    peer.state = "lost";
+    return settle(state);
+  }
+  if (refused && unanswered) {
     state.peers.delete(node);
     return settle(state);
   }
   return [state, refused ? [{ type: "probe", node }] : []];
+}
+
+/** While our bus is away: does a member say over its link that it has one? */
+export function othersAreOnBus(state: Membership, settings: MembershipSettings, now: Millis): boolean {
+  for (const { heardAt } of state.peers.values()) {
+    if (heardAt > state.connectionAt && now - heardAt <= settings.suspect) return true;
+  }
+  return false;
 }

@@ -14,6 +14,8 @@ export type Heartbeat = {
   readonly address: string;
   readonly connections: number;
   readonly view: number;
+  /** The sender is on the bus; when it is not, this came over a link. */
+  readonly nats: boolean;
 };
 
 export type MembershipSettings = {
@@ -23,8 +25,11 @@ export type MembershipSettings = {
   readonly joinWindow: Millis;
 };
 
-/** `mute`: silent on the bus, alive on its peer link; no home, but its connections stay reachable. */
-export type PeerState = "joining" | "alive" | "suspect" | "mute" | "draining";
+/**
+ * `mute`: silent on the bus, alive on its peer link; no home, but its connections stay reachable. `lost`: its link failed
+ * while the view was frozen; no member, but dialled on, for without the bus nothing else could bring it back.
+ */
+export type PeerState = "joining" | "alive" | "suspect" | "mute" | "draining" | "lost";
 
 export type Peer = {
   readonly node: NodeId;
@@ -56,12 +61,16 @@ export type Membership = {
   readonly beatAt: Millis;
   readonly connections: number;
   readonly connected: boolean;
+  /** When `connected` last changed. */
+  readonly connectionAt: Millis;
   readonly alone: boolean;
   /** Highest incarnation of our own name that others remember. */
   readonly highest: number;
   readonly sweepAt: Millis;
   /** Until then thresholds are wider: our own loop was late. */
   readonly lateUntil: Millis;
+  /** Since when most members are silent, all since the same moment: it is likely us. Null: they are not. */
+  readonly isolatedSince: Millis | null;
   readonly peers: Map<NodeId, Peer>;
   /** Highest incarnation of each name that left or was replaced; bounded. */
   readonly gone: Map<NodeName, number>;
@@ -77,7 +86,8 @@ export type MembershipMessage =
   | { readonly type: "sweep" }
   | { readonly type: "heartbeat"; readonly from: NodeId; readonly heartbeat: Heartbeat }
   | { readonly type: "stale"; readonly incarnation: number }
-  | { readonly type: "link-heard"; readonly node: NodeId }
+  /** `at`: when its last frame came, now unless said. */
+  | { readonly type: "link-heard"; readonly node: NodeId; readonly at?: Millis }
   | { readonly type: "link-refused"; readonly node: NodeId }
   | { readonly type: "unanswered"; readonly node: NodeId }
   | { readonly type: "connection"; readonly connected: boolean }
@@ -94,6 +104,8 @@ export type MembershipEffect =
   | { readonly type: "deposed"; readonly by: NodeId }
   /** Tell a newcomer that this incarnation of its name is known and gone. */
   | { readonly type: "outdated"; readonly to: NodeId; readonly incarnation: number }
+  /** Our loop stood still: messages may have been lost. */
+  | { readonly type: "stalled" }
   /** Ask the node for a sign of life: one half of the proof of its death is there. */
   | { readonly type: "probe"; readonly node: NodeId };
 
@@ -103,6 +115,7 @@ export type MembershipStep = Step<Membership, MembershipOut>;
 /** Tells of a new view if there is one. */
 export function settle(state: Membership): MembershipStep {
   const peers = [...state.peers.values()]
+    .filter((peer) => peer.state !== "lost")
     .map(({ node, state: peerState }) => ({ node, state: peerState }))
     .sort((a, b) => (a.node < b.node ? -1 : 1));
   const homes = peers.filter(({ state: s }) => s === "alive" || s === "suspect").map(({ node }) => node);

@@ -4,7 +4,7 @@ import type { Millis } from "../../actors/actor.ts";
 import type { FailureCode } from "../../actors/failure.ts";
 import type { Open } from "../link/messages.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { parseTrace, startChild } from "../trace.ts";
+import { isTracing, parseTrace, startChild } from "../trace.ts";
 
 export type ExecutionOutcome = FailureCode | "ok";
 
@@ -23,12 +23,15 @@ export interface Observation {
 
 export function observed(open: Open, clock: Clock, observe: ObserveExecution | undefined): Observation {
   const since = clock.now();
+  const target = open.target.type;
+  if (!isTracing())
+    return { ended: (outcome, status) => observe?.({ target, outcome, status, took: clock.now() - since }) };
   const remote = parseTrace(open);
   const parent = remote ? trace.setSpanContext(ROOT_CONTEXT, remote) : ROOT_CONTEXT;
   const attributes: Attributes = {
     "http.request.method": open.method,
     "kas.request.id": open.requestId,
-    "kas.target": open.target.type,
+    "kas.target": target,
     "kas.impersonate": open.caller.as !== null,
   };
   const { span: served, context } = startChild("kas.agent.execute", SpanKind.SERVER, parent, attributes);
@@ -39,7 +42,7 @@ export function observed(open: Open, clock: Clock, observe: ObserveExecution | u
       if (outcome !== "ok") span.setStatus({ code: SpanStatusCode.ERROR, message: outcome });
       span.end();
       served.end();
-      observe?.({ target: open.target.type, outcome, status, took: clock.now() - since });
+      observe?.({ target, outcome, status, took: clock.now() - since });
     },
   };
 }

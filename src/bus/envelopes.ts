@@ -84,7 +84,7 @@ export type Arrival = { readonly subject: string; readonly reply: string };
  */
 export class Envelopes {
   readonly #cluster: string;
-  readonly #self: NodeId;
+  #self: NodeId;
   readonly #keys: readonly KeyObject[];
   readonly #signing: KeyObject;
   readonly #window = new ReplayWindow();
@@ -111,6 +111,11 @@ export class Envelopes {
   /** How many envelopes were dropped, and why; only grows. */
   get refused(): Readonly<Record<Refusal, number>> {
     return this.#refused;
+  }
+
+  /** We are this process of our name from now on; counts go on. */
+  renamed(self: NodeId): void {
+    this.#self = self;
   }
 
   seal(subject: string, reply: string, type: string, body: unknown): Uint8Array {

@@ -1,5 +1,5 @@
 /** How lists of connected agents are asked for, filtered, ordered and paged, the same on every node. */
-import type { AgentFilter, ConnectedAgent } from "./router.ts";
+import type { AgentChange, AgentFilter, ConnectedAgent } from "./router.ts";
 
 export const LIST = "/kas.node.v1/ListAgents";
 export const WATCH = "/kas.node.v1/WatchAgents";
@@ -18,3 +18,28 @@ export const matches = (filter: AgentFilter, agent: ConnectedAgent): boolean =>
   (filter.agentIds.length === 0 && filter.projectIds.length === 0) ||
   filter.agentIds.includes(agent.agentId) ||
   filter.projectIds.includes(agent.projectId);
+
+/** A snapshot as messages of bounded size, the last one `complete`; any other change as it is. */
+export function inParts(change: AgentChange): readonly AgentChange[] {
+  if (change.type !== "snapshot") return [change];
+  const { agents } = change;
+  const parts: AgentChange[] = [];
+  for (let at = 0; at === 0 || at < agents.length; at += MAX_PAGE_SIZE) {
+    const part = agents.slice(at, at + MAX_PAGE_SIZE);
+    parts.push({ type: "snapshot", agents: part, complete: at + MAX_PAGE_SIZE >= agents.length, missing: [] });
+  }
+  return parts;
+}
+
+/** Puts the parts of a snapshot together again. */
+export function fromParts(whole: (change: AgentChange) => void): (part: AgentChange) => void {
+  let agents: ConnectedAgent[] = [];
+  return (part) => {
+    if (part.type !== "snapshot") {
+      whole(part);
+      return;
+    }
+    agents = agents.concat(part.agents);
+    if (part.complete) whole({ ...part, agents });
+  };
+}

@@ -2,10 +2,14 @@
  * What one attempt's stream tells, passed on to its request while that attempt is the current one. It counts the attempt
  * closed exactly once, with one of the reasons of `kas_streams_closed_total`.
  */
-import { type Span, SpanStatusCode } from "@opentelemetry/api";
-import type { FailureCode } from "../../actors/failure.ts";
-import type { ConnectionId } from "../../actors/ids.ts";
+import { type Context, type Span, SpanStatusCode } from "@opentelemetry/api";
+import type { Millis } from "../../actors/actor.ts";
+import { type Failure, type FailureCode, failure } from "../../actors/failure.ts";
+import type { ConnectionId, RequestId } from "../../actors/ids.ts";
+import type { Open } from "../link/messages.ts";
 import type { Reset, StreamHandler } from "../link/stream.ts";
+import { injectTrace } from "../trace.ts";
+import type { RouteRequest } from "./router.ts";
 import type { Attempt } from "./routing.ts";
 
 /** `done`: both directions ended in order. */
@@ -30,9 +34,11 @@ export class AttemptHandler implements StreamHandler {
   readonly hop: "local" | "remote";
   connection: ConnectionId | 0 = 0;
   bytesIn = 0;
+  bytesOut = 0;
   readonly #request: AttemptOwner;
   readonly #span: Span | null;
   #reset: Reset | null = null;
+  #cut: FailureCode | null = null;
   #accepted = false;
 
   constructor(request: AttemptOwner, attempt: Attempt, hop: "local" | "remote", span: Span | null) {
@@ -80,6 +86,7 @@ export class AttemptHandler implements StreamHandler {
   }
 
   sent(bytes: number): void {
+    this.bytesOut += bytes;
     if (this.#current) this.#request.onSent(bytes);
   }
 
@@ -90,12 +97,48 @@ export class AttemptHandler implements StreamHandler {
     else this.#request.onLost(this.attempt.number, reset);
   }
 
+  /** Its stream is about to be reset from here; it will hear of no reset. */
+  cut(code: FailureCode): void {
+    this.#cut = code;
+  }
+
+  /** There never was a stream: nothing was counted as opened. */
+  unopened(): void {
+    this.#span?.setStatus({ code: SpanStatusCode.ERROR }).end();
+  }
+
   closed(): void {
     const current = this.#current;
-    const reason = this.#reset?.failure.code ?? (current ? "done" : "cancelled");
+    const reason = this.#reset?.failure.code ?? this.#cut ?? (current ? "done" : "cancelled");
     if (reason !== "done") this.#span?.setStatus({ code: SpanStatusCode.ERROR, message: reason });
     this.#span?.end();
     this.#request.onClosed(this, reason);
     if (current && !this.#reset) this.#request.onDone(this.attempt.number);
   }
+}
+
+/** The OPEN of an attempt; `spent`: how much of the request's time has passed. */
+export function openOf(
+  { acceptWithin, timeLeft, trace: _, ...request }: RouteRequest,
+  requestId: RequestId,
+  { prefer, exclude }: Attempt,
+  spent: Millis,
+  context: Context,
+): Open {
+  return {
+    ...request,
+    ...injectTrace(context),
+    requestId,
+    prefer,
+    exclude,
+    acceptWithin: Math.max(1, Math.ceil(acceptWithin - spent)),
+    timeLeft: timeLeft && Math.max(1, Math.ceil(timeLeft - spent)),
+  };
+}
+
+/** Accepted, and the time for the whole answer has passed. */
+export function unended({ agentId, timeLeft }: RouteRequest): Failure {
+  const within = `${Math.round(timeLeft / 100) / 10} s`;
+  const what = `Agent ${agentId} took the request and did not end its answer within ${within}`;
+  return failure("deadline", `${what}: it may have executed it. Allow more time`);
 }

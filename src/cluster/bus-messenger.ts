@@ -27,20 +27,31 @@ export class BusMessenger implements Messenger, Disposable {
   readonly #envelopes: Envelopes;
   readonly #heartbeat: string;
   readonly #subscriptions = new DisposableStack();
+  #inbox: Disposable;
 
   constructor({ bus, subjects, envelopes, self, heartbeat = "hb" }: BusMessengerOptions) {
     this.#bus = bus;
     this.#subjects = subjects;
     this.#envelopes = envelopes;
     this.#heartbeat = heartbeat;
-    for (const subject of [subjects.heartbeat, subjects.all, subjects.node(self)]) {
-      this.#subscriptions.use(bus.subscribe(subject, (payload, reply) => this.#receive(subject, payload, reply)));
-    }
+    for (const subject of [subjects.heartbeat, subjects.all]) this.#subscriptions.use(this.#subscribe(subject));
+    this.#inbox = this.#subscribe(subjects.node(self));
     bus.onConnection = (connected) => this.onConnection(connected);
   }
 
   get connected(): boolean {
     return this.#bus.connected;
+  }
+
+  get reachesOthers(): boolean {
+    return this.#bus.connected;
+  }
+
+  /** We are this process of our name from now on: what was meant for the one before is not heard any more. */
+  renamed(self: NodeId): void {
+    this.#inbox[Symbol.dispose]();
+    this.#envelopes.renamed(self);
+    this.#inbox = this.#subscribe(this.#subjects.node(self));
   }
 
   broadcast({ type, body }: WireMessage): void {
@@ -65,8 +76,13 @@ export class BusMessenger implements Messenger, Disposable {
 
   [Symbol.dispose](): void {
     this.#subscriptions[Symbol.dispose]();
+    this.#inbox[Symbol.dispose]();
     this.onMessage = () => {};
     this.onConnection = () => {};
+  }
+
+  #subscribe(subject: string): Disposable {
+    return this.#bus.subscribe(subject, (payload, reply) => this.#receive(subject, payload, reply));
   }
 
   #receive(subject: string, payload: Uint8Array, reply: string): void {

@@ -5,7 +5,7 @@
 import type { Millis } from "../../actors/actor.ts";
 import type { NodeId } from "../../actors/ids.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { byKey, type ListQuestion, WATCH } from "./agent-list.ts";
+import { byKey, fromParts, type ListQuestion, WATCH } from "./agent-list.ts";
 import type { Holder } from "./holder.ts";
 import { askNode } from "./node-service.ts";
 import type { Peers } from "./peers.ts";
@@ -30,7 +30,8 @@ export class ClusterWatch implements Disposable {
   readonly #changed: (change: AgentChange) => void;
   /** What each node said so far, null while it said nothing; gone once the first snapshot was told. */
   #parts: Map<NodeId, readonly ConnectedAgent[] | null> | null = new Map();
-  readonly #watching = new Map<NodeId, Disposable>();
+  /** Members we told or shall tell about; null while nothing watches them. */
+  readonly #watching = new Map<NodeId, Disposable | null>();
   readonly #own: Disposable;
   readonly #patience: Disposable;
   #next: Disposable | null = null;
@@ -84,15 +85,15 @@ export class ClusterWatch implements Disposable {
     const { routing, clock } = this.#options;
     const members = new Set(routing.members().flatMap((m) => (m.node === routing.self ? [] : [m.node])));
     for (const [node, watching] of this.#watching) if (!members.has(node)) this.#leave(node, watching);
-    for (const node of members) if (!this.#watching.has(node)) this.#join(node);
+    for (const node of members) if (!this.#watching.get(node)) this.#join(node);
     this.#next = clock.schedule(clock.now() + FOLLOW_EVERY, () => this.#follow());
   }
 
-  #leave(node: NodeId, watching: Disposable): void {
+  #leave(node: NodeId, watching: Disposable | null): void {
     this.#watching.delete(node);
-    watching[Symbol.dispose]();
-    if (this.#parts) this.#parts.delete(node);
-    else this.#changed({ type: "resync", node, agents: [] });
+    watching?.[Symbol.dispose]();
+    if (!this.#parts) this.#changed({ type: "resync", node, agents: [] });
+    else if (this.#parts.delete(node)) this.#tellIfWhole();
   }
 
   #join(node: NodeId): void {
@@ -100,18 +101,22 @@ export class ClusterWatch implements Disposable {
     const question: ListQuestion = { filter: this.#filter, after: "", limit: 0 };
     let call: Disposable | null = null;
     // Lost, or cut because we read too slowly: the next look at the members asks again, which tells a resync.
-    const ended = () => this.#watching.delete(node);
-    const message = (change: unknown) => this.#tell(node, change as AgentChange);
+    const ended = () => {
+      if (this.#watching.get(node) === watching) this.#watching.set(node, null);
+    };
+    const tell = fromParts((change) => this.#tell(node, change));
+    const message = (change: unknown) => tell(change as AgentChange);
     const dialling = this.#options.peers.use(node, (link) => {
       if ("code" in link) queueMicrotask(ended);
       else call = askNode(link, WATCH, question, { message, ended });
     });
-    this.#watching.set(node, {
+    const watching = {
       [Symbol.dispose]() {
         dialling[Symbol.dispose]();
         call?.[Symbol.dispose]();
       },
-    });
+    };
+    this.#watching.set(node, watching);
   }
 
   [Symbol.dispose](): void {
@@ -120,8 +125,9 @@ export class ClusterWatch implements Disposable {
     this.#own[Symbol.dispose]();
     this.#patience[Symbol.dispose]();
     this.#next?.[Symbol.dispose]();
-    for (const watching of [...this.#watching.values()]) watching[Symbol.dispose]();
+    const watching = [...this.#watching.values()];
     this.#watching.clear();
+    for (const one of watching) one?.[Symbol.dispose]();
   }
 }
 

@@ -4,8 +4,8 @@
  */
 import type { Millis } from "../../actors/actor.ts";
 import { failure } from "../../actors/failure.ts";
-import type { AgentId, NodeId } from "../../actors/ids.ts";
-import { byKey, keyOf, LIST, type ListQuestion, MAX_PAGE_SIZE, matches, WATCH } from "./agent-list.ts";
+import type { AgentId, ConnectionId, NodeId } from "../../actors/ids.ts";
+import { byKey, inParts, keyOf, LIST, type ListQuestion, MAX_PAGE_SIZE, matches, WATCH } from "./agent-list.ts";
 import { ClusterWatch, type DirectoryOptions } from "./cluster-watch.ts";
 import { askNode, type NodeMethod } from "./node-service.ts";
 import type { AgentChange, AgentFilter, AgentPage, ConnectedAgent, Directory, RouteExplanation } from "./router.ts";
@@ -35,7 +35,7 @@ export class ClusterDirectory implements Directory {
       WATCH,
       (question, call) => {
         const watching = this.#watchLocal((question as ListQuestion).filter, (change) => {
-          if (call.answer(change)) return;
+          if (inParts(change).reduce((_, part) => call.answer(part), true)) return;
           watching[Symbol.dispose]();
           call.fail({ failure: failure("busy", "the watcher reads too slowly: list again"), unprocessed: false });
         });
@@ -55,10 +55,13 @@ export class ClusterDirectory implements Directory {
   }
 
   #watchLocal(filter: AgentFilter, changed: (change: AgentChange) => void): Disposable {
-    const watcher = (change: AgentChange) => {
-      if (change.type !== "connected" || matches(filter, change.agent)) changed(change);
-    };
     const agents = this.#local({ filter, after: "", limit: Number.POSITIVE_INFINITY });
+    const told = new Set<ConnectionId>(agents.map(({ connection }) => connection));
+    const watcher = (change: AgentChange) => {
+      if (change.type === "connected" && matches(filter, change.agent)) told.add(change.agent.connection);
+      else if (change.type !== "disconnected" || !told.delete(change.connection)) return;
+      changed(change);
+    };
     changed({ type: "snapshot", agents, complete: true, missing: [] });
     this.#watchers.add(watcher);
     return { [Symbol.dispose]: () => void this.#watchers.delete(watcher) };

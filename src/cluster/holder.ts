@@ -3,18 +3,24 @@
  * at that instant; whatever it refuses it refuses before anything was sent, so a refusal is proof that nothing ran.
  */
 import { type Failure, failure } from "../../actors/failure.ts";
-import type { AgentId, ConnectionId, NodeId } from "../../actors/ids.ts";
+import type { AgentId, ConnectionId } from "../../actors/ids.ts";
 import { Failed, failed } from "../failed.ts";
 import type { Link } from "../link/link.ts";
 import type { Open } from "../link/messages.ts";
-import type { Stream, StreamHandler } from "../link/stream.ts";
+import type { Reset, Stream, StreamHandler } from "../link/stream.ts";
 import type { AgentChange, ConnectedAgent } from "./router.ts";
-import type { HolderPort, Routing } from "./routing.ts";
+import type { HolderPort, LocalConnection, Routing } from "./routing.ts";
+
+/** What a holder needs of the way to an agent: a link, or whatever carries its streams instead. */
+export type AgentLink = Pick<
+  Link,
+  "open" | "ready" | "drain" | "destroy" | "state" | "streams" | "bufferedBytes" | "roundTrip"
+>;
 
 export type Connection = {
   readonly id: ConnectionId;
   readonly agentId: AgentId;
-  readonly link: Link;
+  readonly link: AgentLink;
   readonly name: string;
   readonly projectId: number;
   readonly version: string;
@@ -28,7 +34,8 @@ export type Connection = {
 
 export interface Holder {
   readonly port: HolderPort;
-  add(connection: Connection): void;
+  /** Its link is up: tells routing, which may hand out streams on it before this has returned. */
+  add(connection: Omit<Connection, "id">, generation: Omit<LocalConnection, "agentId">): ConnectionId;
   remove(id: ConnectionId): void;
   /** Opens on a connection of `open.agentId`. Throws `Failed` when none may take it: nothing was sent. */
   open(
@@ -45,11 +52,15 @@ export interface Holder {
   onChange: (change: AgentChange) => void;
 }
 
-export function createHolder(self: NodeId, routing: () => Routing): Holder {
+export function createHolder(routing: () => Routing): Holder {
   const links = new Map<ConnectionId, Connection>();
+  /** Known to routing by an id that we have not been told yet. */
+  let arriving: Omit<Connection, "id"> | null = null;
+  const linkOf = (id: ConnectionId, agentId: AgentId): AgentLink | null =>
+    links.get(id)?.link ?? (arriving?.agentId === agentId ? arriving.link : null);
   const describe = (c: Connection): ConnectedAgent => ({
     agentId: c.agentId,
-    node: self,
+    node: routing().self,
     connection: c.id,
     name: c.name,
     projectId: c.projectId,
@@ -70,30 +81,31 @@ export function createHolder(self: NodeId, routing: () => Routing): Holder {
         links.get(id)?.link.ready();
       },
     },
-    add(connection) {
-      links.set(connection.id, connection);
+    add(details, generation) {
+      arriving = details;
+      const id = routing().connected({ ...generation, agentId: details.agentId });
+      arriving = null;
+      const connection = { ...details, id };
+      links.set(id, connection);
       holder.onChange({ type: "connected", agent: describe(connection) });
+      return id;
     },
     remove(id) {
       const connection = links.get(id);
       if (!connection) return;
       links.delete(id);
-      holder.onChange({ type: "disconnected", node: self, connection: id, agentId: connection.agentId });
+      holder.onChange({ type: "disconnected", node: routing().self, connection: id, agentId: connection.agentId });
     },
     open(payload, open, handler) {
       const taken = routing().take(open.agentId, open.prefer, open.exclude);
       if (typeof taken !== "number") throw new Failed(taken);
-      const connection = links.get(taken);
-      if (connection?.link.state !== "up") {
+      const link = linkOf(taken, open.agentId);
+      if (link?.state !== "up") {
         routing().released(taken);
         throw failed("not-owner", `agent ${open.agentId} left this node a moment ago`);
       }
-      const stream = connection.link.open(
-        payload,
-        new Counted(handler, () => routing().released(taken)),
-        open.caller.id,
-      );
-      return { stream, connection: taken };
+      const counted = new Counted(handler, link, () => routing().released(taken));
+      return { stream: link.open(payload, counted, open.caller.id), connection: taken };
     },
     connections: () => links.values(),
     describe,
@@ -115,10 +127,12 @@ export function createHolder(self: NodeId, routing: () => Routing): Holder {
 /** Passes everything on and gives the stream's place back when it is over. */
 class Counted implements StreamHandler {
   readonly #inner: StreamHandler;
+  readonly #link: AgentLink;
   readonly #release: () => void;
 
-  constructor(inner: StreamHandler, release: () => void) {
+  constructor(inner: StreamHandler, link: AgentLink, release: () => void) {
     this.#inner = inner;
+    this.#link = link;
     this.#release = release;
   }
 
@@ -140,8 +154,10 @@ class Counted implements StreamHandler {
   stopped() {
     this.#inner.stopped();
   }
-  reset(reset: Parameters<StreamHandler["reset"]>[0]) {
-    this.#inner.reset(reset);
+  /** Why a link ended (its agent's token was revoked) is no verdict on the streams it carried. */
+  reset(reset: Reset) {
+    const lost = this.#link.state === "closed";
+    this.#inner.reset(lost ? { ...reset, failure: failure("node-gone", reset.failure.reason) } : reset);
   }
   sent(bytes: number) {
     this.#inner.sent(bytes);

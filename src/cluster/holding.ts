@@ -85,6 +85,11 @@ export class Holding {
     return effect?.type === "refused" ? effect.failure : failure("internal", "the connection actor did not answer");
   }
 
+  /** Every connection is reset and closed. */
+  closeAll(): void {
+    for (const connection of [...this.#open.keys()]) this.superseded(connection);
+  }
+
   released(connection: ConnectionId): void {
     this.#tell({ type: "released", connection });
   }

@@ -23,6 +23,8 @@ export type HomeIndexOptions = {
   readonly clock: Clock;
   readonly wallClock: () => number;
   readonly settings: HomeSettings;
+  /** False while our bus is away: others may have joined and know more. */
+  readonly current: () => boolean;
   readonly self: () => NodeId;
   readonly entries: () => Iterable<Entry>;
   readonly send: (to: NodeId, message: RoutingMessage) => void;
@@ -78,8 +80,9 @@ export class HomeIndex {
 
   /** An agent without a route is watched for whoever asks. */
   lookUp(by: NodeId, agent: AgentId, watch: Millis): HomeAnswer {
-    const { settings, clock } = this.#options;
-    const answer = ask(this.#cell.state, agent, settings, clock.now());
+    const { settings, clock, current } = this.#options;
+    const known = ask(this.#cell.state, agent, settings, clock.now());
+    const answer = current() ? known : { ...known, mature: false };
     if (answer.routes.length === 0 && watch > 0) this.#cell.tell({ type: "watch", agent, by, within: watch });
     return answer;
   }
@@ -109,6 +112,11 @@ export class HomeIndex {
         else send(effect.to, { type: "found", agent: effect.agent, routes: effect.routes });
         return;
     }
+  }
+
+  /** We go under another name now: what we hold is told under it. */
+  renamed(): void {
+    this.#refill();
   }
 
   /** The actor threw: what we hold ourselves we know, the rest the others tell again. */

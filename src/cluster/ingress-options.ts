@@ -26,4 +26,6 @@ export type IngressOptions = {
   readonly metrics: IngressMetrics;
   /** False only where it is certain that no such agent exists; Rails is told so at once. */
   readonly mayExist: (agent: AgentId) => boolean;
+  /** A user's handler threw where no link can tell whose it was: a bug, to be logged. */
+  readonly fault?: (error: unknown) => void;
 };

@@ -24,5 +24,7 @@ export interface Messenger {
   onMessage: (from: NodeId, message: WireMessage, reply?: (message: WireMessage) => void) => void;
   /** Is our own NATS there? Always true in memory. */
   readonly connected: boolean;
+  /** Can anybody be told anything, over the bus or over a link? */
+  readonly reachesOthers: boolean;
   onConnection: (connected: boolean) => void;
 }

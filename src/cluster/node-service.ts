@@ -26,7 +26,7 @@ export interface NodeCall {
 /** Serves one call; returns what to do when the caller left. */
 export type NodeMethod = (question: unknown, call: NodeCall) => () => void;
 
-/** Bytes a slow asker may leave unread before `answer` says false. */
+/** Bytes a slow asker may leave unread before `answer` says false; beside them what was answered at once. */
 const MAX_QUEUED_BYTES = 4 * 1024 * 1024;
 
 /** The serving end: throws `Failed` for a method this version does not know. */
@@ -34,15 +34,24 @@ export function serveNodeCall(methods: ReadonlyMap<string, NodeMethod>, open: Op
   const method = methods.get(open.method);
   if (!method) throw failed("invalid", `this node knows no ${open.method}: it may run an older version`);
   let left = () => {};
+  let asked = false;
+  let atOnce = true;
+  let most = MAX_QUEUED_BYTES;
+  const call: NodeCall = {
+    answer(message) {
+      const bytes = frame(message);
+      if (atOnce) most += bytes.length;
+      stream.data(bytes);
+      return stream.queued <= most;
+    },
+    end: () => stream.end(),
+    fail: (reset) => stream.reset(reset),
+  };
   const reader = new MessageReader((question) => {
-    left = method(question, {
-      answer(message) {
-        stream.data(frame(message));
-        return stream.queued <= MAX_QUEUED_BYTES;
-      },
-      end: () => stream.end(),
-      fail: (reset) => stream.reset(reset),
-    });
+    if (asked) throw failed("protocol", `a call of ${open.method} asks once`);
+    asked = true;
+    left = method(question, call);
+    atOnce = false;
   });
   stream.head(encodeHead({ status: 0, headers: [] }));
   return {

@@ -2,11 +2,13 @@
  * This node among the others: its membership actor, and what follows from its view: the ring and who is home for a slot.
  * A name stands for its newest member. Nothing is sent before `join` or after `leave`.
  */
+import type { Millis } from "../../actors/actor.ts";
 import { type Failure, failure } from "../../actors/failure.ts";
 import { incarnationOf, type NodeId, type NodeName, nameOf } from "../../actors/ids.ts";
 import { createMembership } from "../../actors/membership.ts";
 import { type buildRing, homeAt, type Ring, type SlotSet, slotsByName } from "../../actors/ring.ts";
-import type { Heartbeat, Membership, MembershipEffect, MembershipMessage, View } from "../../actors/view.ts";
+import { othersAreOnBus } from "../../actors/suspicion.ts";
+import type { Heartbeat, Membership, MembershipEffect, MembershipMessage, Peer, View } from "../../actors/view.ts";
 import { Failed } from "../failed.ts";
 import type { Cell } from "../runtime/cell.ts";
 import type { System } from "../runtime/system.ts";
@@ -25,6 +27,8 @@ export type PresenceOptions = {
   readonly broadcast: (heartbeat: Heartbeat) => void;
   readonly outdated: (to: NodeId, incarnation: number) => void;
   readonly probe: (node: NodeId) => void;
+  /** Messages may have been lost while our loop stood still. */
+  readonly stalled: () => void;
   readonly viewed: () => void;
   readonly deposed: (reason: Failure) => void;
   readonly renamed: ((self: NodeId) => void) | undefined;
@@ -68,6 +72,17 @@ export class Presence {
     return this.#cell.state.connected;
   }
 
+  /** While our bus is away: does a member say over its link that it has one? */
+  othersAreOnBus(now: Millis): boolean {
+    return othersAreOnBus(this.#cell.state, this.#options.settings.membership, now);
+  }
+
+  /** How long our bus has been away; 0 while it is there. */
+  busAwayFor(now: Millis): Millis {
+    const { connected, connectionAt } = this.#cell.state;
+    return connected ? 0 : now - connectionAt;
+  }
+
   tell(message: MembershipMessage): void {
     this.#cell.tell(message);
   }
@@ -89,11 +104,13 @@ export class Presence {
     const { self, phase, address, connections, peers } = this.#cell.state;
     const state = phase === "up" ? "alive" : phase === "draining" ? "draining" : "joining";
     const members: Member[] = [{ node: self, state, address, connections }];
-    for (const peer of peers.values()) {
-      const { node, address: at, connections: count } = peer;
-      members.push({ node, state: peer.state === "mute" ? "suspect" : peer.state, address: at, connections: count });
-    }
+    for (const peer of peers.values()) if (peer.state !== "lost") members.push(memberOf(peer));
     return members;
+  }
+
+  /** No members while the view is frozen, but to be dialled on. */
+  lost(): Member[] {
+    return [...this.#cell.state.peers.values()].filter((peer) => peer.state === "lost").map(memberOf);
   }
 
   /** Members that may hold connections, this one excepted. */
@@ -121,7 +138,7 @@ export class Presence {
   }
 
   #perform(effect: MembershipEffect): void {
-    const { broadcast, outdated, probe, deposed } = this.#options;
+    const { broadcast, outdated, probe, deposed, stalled } = this.#options;
     switch (effect.type) {
       case "broadcast":
         broadcast(effect.heartbeat);
@@ -145,6 +162,9 @@ export class Presence {
         return;
       case "probe":
         probe(effect.node);
+        return;
+      case "stalled":
+        stalled();
         return;
     }
   }
@@ -175,4 +195,8 @@ export class Presence {
     if (!same) this.#ring = this.#options.buildRing(names, this.#options.settings.homes);
     this.#options.viewed();
   }
+}
+
+function memberOf({ node, state, address, connections }: Peer): Member {
+  return { node, state: state === "mute" || state === "lost" ? "suspect" : state, address, connections };
 }

@@ -62,7 +62,7 @@ export class Requests {
 
   open(spec: RouteSpec, port: RequestPort): RequestControl {
     const { system, wheel, settings, around, seed } = this.#options;
-    const cell = system.spawn(`request/${spec.requestId}`, request, {
+    const cell = system.cell(`request/${spec.requestId}`, request, {
       clock: wheel,
       perform: (effect) => this.#perform(running, effect),
       respawned: () => this.#crashed(running),
@@ -251,7 +251,7 @@ export class Requests {
   #over(running: Running): void {
     const { requestId } = running.spec;
     this.#unseek(running);
-    this.#options.system.stop(`request/${requestId}`);
+    running.cell[Symbol.dispose]();
     this.#running.delete(requestId);
   }
 

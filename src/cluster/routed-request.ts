@@ -3,24 +3,23 @@
  * until an agent accepted, the body is kept so that the next attempt sends it whole; after the first byte of an answer
  * there is no next attempt. Its user hears exactly one end: `reset` or both directions' end, then `closed`.
  */
-import { type Context, type Span, SpanKind, SpanStatusCode } from "@opentelemetry/api";
-import type { Millis } from "../../actors/actor.ts";
+import { type Context, SpanKind } from "@opentelemetry/api";
 import { type Failure, type FailureCode, failure } from "../../actors/failure.ts";
 import type { ConnectionId, RequestId } from "../../actors/ids.ts";
 import type { Link } from "../link/link.ts";
-import { encodeOpen, type Open } from "../link/messages.ts";
+import { encodeOpen } from "../link/messages.ts";
 import type { Reset, Stream, StreamHandler } from "../link/stream.ts";
-import { failureOf } from "../status.ts";
-import { injectTrace, startChild } from "../trace.ts";
-import { AttemptHandler, type AttemptOwner, type ClosedReason } from "./attempt.ts";
+import { failureOf, mayRetry } from "../status.ts";
+import { startChild } from "../trace.ts";
+import { AttemptHandler, type AttemptOwner, type ClosedReason, openOf, unended } from "./attempt.ts";
 import type { IngressOptions } from "./ingress-options.ts";
+import { Replay } from "./replay.ts";
+import { RouteRecord } from "./route-record.ts";
 import type { Route, RoutedStream, RouteRequest } from "./router.ts";
 import type { Attempt, RequestControl, RequestPort } from "./routing.ts";
 
-/** Broken on the way, so nobody knows whether it ran. Any other code is the executor's own word and final. */
-const BROKEN: ReadonlySet<FailureCode> = new Set(["node-gone", "outcome-unknown"]);
-/** Refusals another connection may not share. */
-const ELSEWHERE: ReadonlySet<FailureCode> = new Set(["busy", "draining", "not-owner", "node-gone", "agent-offline"]);
+/** Without proof these do not say whether it ran. Any other code is the executor's own word and final. */
+const isBroken = (code: FailureCode): boolean => code === "outcome-unknown" || mayRetry(code);
 
 export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
   readonly requestId: RequestId;
@@ -28,21 +27,18 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
   readonly #options: IngressOptions;
   readonly #request: RouteRequest;
   readonly #handler: StreamHandler;
-  readonly #started: Millis;
-  readonly #span: Span;
-  readonly #trace: Context;
+  readonly #record: RouteRecord;
   #control: RequestControl | null = null;
   #starting = true;
   #stream: Stream | null = null;
+  #handling: AttemptHandler | null = null;
+  #limit: Disposable | null = null;
   #dialling: Disposable | null = null;
   /** Number of the attempt whose events count; those of any other are late. */
   #current = 0;
-  #body: Uint8Array[] | null = [];
-  #bodyBytes = 0;
+  readonly #body = new Replay();
   #accepted = false;
   #delivered = false;
-  #ended = false;
-  #stopped = false;
   #over = false;
 
   constructor(options: IngressOptions, requestId: RequestId, request: RouteRequest, handler: StreamHandler) {
@@ -50,32 +46,23 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
     this.requestId = requestId;
     this.#request = request;
     this.#handler = handler;
-    this.#started = options.clock.now();
-    const attributes = { "kas.agent.id": request.agentId };
-    const { span, context } = startChild("kas.route", SpanKind.INTERNAL, request.trace, attributes);
-    this.#span = span;
-    this.#trace = context;
-    const { agentId, acceptWithin, timeLeft, idempotent, caller } = request;
+    this.#record = new RouteRecord(options, request);
+    const { agentId, acceptWithin, timeLeft, caller } = request;
+    const idempotent = request.idempotent && !request.upgrade;
     if (caller.kind === "rails" && !options.mayExist(agentId)) {
       this.#early = failure("agent-unknown", `there is no agent ${agentId}: check the id, or register the agent`);
     } else {
       this.#control = options.routing.request({ requestId, agentId, acceptWithin, timeLeft, idempotent }, this);
     }
     this.#starting = false;
-    this.#resume();
+    const early = this.#early;
+    if (early) queueMicrotask(() => ("code" in early ? this.fail(early) : this.attempt(early)));
   }
 
   // ---- what routing decides
 
   /** Decided while `routing.request` had not returned yet: done on a later turn, when our user has the stream in hand. */
   #early: Attempt | Failure | null = null;
-
-  #resume(): void {
-    const early = this.#early;
-    if (!early) return;
-    this.#early = null;
-    queueMicrotask(() => ("code" in early ? this.fail(early) : this.attempt(early)));
-  }
 
   attempt(attempt: Attempt): void {
     if (this.#over) return;
@@ -94,63 +81,63 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
       this.#early = reason;
       return;
     }
-    this.#finish({ failure: reason, unprocessed: false });
+    // An upgrade that may be starting at this moment: whoever reads "deadline" would run the command again.
+    const unsure = this.#request.upgrade && this.#stream !== null && reason.code === "deadline";
+    const told = unsure ? failure("outcome-unknown", `${reason.reason}. The agent may have executed it`) : reason;
+    this.#finish({ failure: told, unprocessed: false });
   }
 
   #openHere(attempt: Attempt): void {
     const handler = new AttemptHandler(this, attempt, "local", null);
-    try {
-      const open = this.#open(attempt, this.#trace);
-      const { stream, connection } = this.#options.holder.open(encodeOpen(open), open, handler);
+    const { holder } = this.#options;
+    this.#begin(handler, () => {
+      const open = this.#open(attempt, this.#record.trace);
+      const { stream, connection } = holder.open(encodeOpen(open), open, handler);
       handler.connection = connection;
-      this.#begin(handler, stream);
-    } catch (error) {
-      this.onRefused(attempt.number, { failure: failureOf(error), unprocessed: true }, false);
-    }
+      return stream;
+    });
   }
 
   #openThere(attempt: Attempt): void {
-    this.#dialling = this.#options.peers.use(attempt.node, (link) => {
+    let answered = false;
+    const dialling = this.#options.peers.use(attempt.node, (link) => {
+      answered = true;
       this.#dialling = null;
       if (!this.isCurrent(attempt.number)) return;
       if ("code" in link) this.onRefused(attempt.number, { failure: link, unprocessed: true }, true);
       else this.#openOver(link, attempt);
     });
+    if (!answered) this.#dialling = dialling;
   }
 
   #openOver(link: Link, attempt: Attempt): void {
     const attributes = { "kas.node.id": attempt.node };
-    const { span, context } = startChild("kas.peer.open", SpanKind.CLIENT, this.#trace, attributes);
+    const { span, context } = startChild("kas.peer.open", SpanKind.CLIENT, this.#record.trace, attributes);
     const handler = new AttemptHandler(this, attempt, "remote", span);
-    try {
+    this.#begin(handler, () => {
       const open = this.#open(attempt, context);
-      this.#begin(handler, link.open(encodeOpen(open), handler, this.#request.agentId));
+      return link.open(encodeOpen(open), handler, this.#request.agentId);
+    });
+  }
+
+  #open(attempt: Attempt, context: Context) {
+    return openOf(this.#request, this.requestId, attempt, this.#record.took, context);
+  }
+
+  /** `open` throws only what proves that nothing was sent. */
+  #begin(handler: AttemptHandler, open: () => Stream): void {
+    let stream: Stream;
+    try {
+      stream = open();
     } catch (error) {
-      span.end();
-      this.onRefused(attempt.number, { failure: failureOf(error), unprocessed: true }, false);
+      handler.unopened();
+      this.onRefused(handler.attempt.number, { failure: failureOf(error), unprocessed: true }, false);
+      return;
     }
-  }
-
-  #open(attempt: Attempt, context: Context): Open {
-    const { acceptWithin, timeLeft, trace: _, ...request } = this.#request;
-    const spent = this.#options.clock.now() - this.#started;
-    return {
-      ...request,
-      ...injectTrace(context),
-      requestId: this.requestId,
-      prefer: attempt.prefer,
-      exclude: attempt.exclude,
-      acceptWithin: Math.max(1, Math.ceil(acceptWithin - spent)),
-      timeLeft: timeLeft && Math.max(1, Math.ceil(timeLeft - spent)),
-    };
-  }
-
-  #begin(handler: AttemptHandler, stream: Stream): void {
     this.#options.metrics.opened(this.#request.kind, handler.hop);
+    this.#handling = handler;
     this.#stream = stream;
-    for (const bytes of this.#body ?? []) stream.data(bytes);
-    if (this.#stopped) stream.stop();
-    if (this.#ended) stream.end();
+    this.#body.sendTo(stream);
   }
 
   // ---- what becomes of the attempt, told by its handler
@@ -159,16 +146,28 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
     return !this.#over && this.#current === attempt;
   }
 
+  /** A second time when an idempotent request lost the first that had accepted: its user heard of one already. */
   onAccepted({ attempt, hop, connection }: AttemptHandler): void {
+    const first = !this.#accepted;
     this.#accepted = true;
-    this.#body = null;
-    const took = this.#options.clock.now() - this.#started;
+    this.#body.forget();
+    const { took, started } = this.#record;
     const where = connection || (attempt.prefer as ConnectionId);
     this.route = { node: attempt.node, connection: where, hop, attempts: attempt.number, took };
-    this.#options.metrics.routed(hop, took, attempt.number);
-    this.#span.setAttribute("kas.route.result", hop).setAttribute("kas.route.attempts", attempt.number).end();
     this.#control?.report(attempt.number, { type: "accepted" });
+    if (!first) return;
+    this.#record.accepted(this.route);
+    const { timeLeft } = this.#request;
+    const expired = () => this.#abandon(unended(this.#request));
+    if (timeLeft > 0) this.#limit = this.#options.clock.schedule(started + timeLeft, expired);
     this.#handler.accepted();
+  }
+
+  /** Ends it from here. */
+  #abandon(reason: Failure): void {
+    if (this.#over) return;
+    this.#control?.cancel();
+    this.#finish({ failure: reason, unprocessed: false });
   }
 
   /** From the first byte of an answer on there is no other attempt. */
@@ -181,41 +180,56 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
   }
 
   onStopped(): void {
-    this.#body = null;
+    this.#body.forget();
     this.#handler.stopped();
   }
 
   onSent(bytes: number): void {
-    this.#handler.sent(bytes);
+    try {
+      this.#handler.sent(bytes);
+    } catch (error) {
+      this.#options.fault?.(error);
+      this.#abandon(failureOf(error));
+    }
   }
 
   /** Proof that this attempt did not run. */
   onRefused(attempt: number, reset: Reset, dial: boolean): void {
     this.#stream = null;
-    if (!ELSEWHERE.has(reset.failure.code)) this.#end(reset, attempt);
+    if (!mayRetry(reset.failure.code)) this.#end(reset, attempt);
     else this.#control?.report(attempt, { type: "refused", failure: reset.failure, dial });
   }
 
   /** No proof: it may have run. */
   onLost(attempt: number, reset: Reset): void {
     this.#stream = null;
-    if (!BROKEN.has(reset.failure.code)) {
+    if (!isBroken(reset.failure.code)) {
       this.#end(reset, attempt);
       return;
     }
-    const replayable = !this.#delivered && (this.#body !== null || this.#bodyBytes === 0);
+    const replayable = !this.#delivered && this.#body.recall();
     this.#control?.report(attempt, { type: "lost", failure: reset.failure, replayable });
   }
 
   onDone(attempt: number): void {
     this.#over = true;
     this.#stream = null;
+    this.#limit?.[Symbol.dispose]();
     this.#control?.report(attempt, { type: "done" });
-    this.#handler.closed();
+    this.#tell(() => this.#handler.closed());
   }
 
-  onClosed({ hop, bytesIn }: AttemptHandler, reason: ClosedReason): void {
-    this.#options.metrics.closed(this.#request.kind, hop, reason, bytesIn, this.#bodyBytes);
+  onClosed({ hop, bytesIn, bytesOut }: AttemptHandler, reason: ClosedReason): void {
+    this.#options.metrics.closed(this.#request.kind, hop, reason, bytesIn, bytesOut);
+  }
+
+  /** The last words: whoever throws at them must not harm the link that brought them, which carries others' streams. */
+  #tell(say: () => void): void {
+    try {
+      say();
+    } catch (error) {
+      this.#options.fault?.(error);
+    }
   }
 
   /** The executor said what failed: no other attempt would fare better. */
@@ -226,30 +240,28 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
 
   #finish(reset: Reset): void {
     this.#release(reset);
-    this.#handler.reset(reset);
-    this.#handler.closed();
+    this.#tell(() => this.#handler.reset(reset));
+    this.#tell(() => this.#handler.closed());
   }
 
   /** Lets go of everything the request holds. */
   #release(reset: Reset): void {
     this.#over = true;
-    if (!this.#accepted) {
-      const { code } = reset.failure;
-      this.#options.metrics.unrouted(code, this.#options.clock.now() - this.#started);
-      this.#span.setStatus({ code: SpanStatusCode.ERROR, message: code }).setAttribute("kas.route.result", code).end();
-    }
+    this.#record.failed(reset.failure.code);
+    this.#limit?.[Symbol.dispose]();
     this.#dialling?.[Symbol.dispose]();
     this.#dialling = null;
-    this.#body = null;
+    this.#body.forget();
     const stream = this.#stream;
     this.#stream = null;
+    if (stream) this.#handling?.cut(reset.failure.code);
     stream?.reset(reset);
   }
 
   // ---- what the user of the stream does
 
   get queued(): number {
-    return this.#stream ? this.#stream.queued : this.#body ? this.#bodyBytes : 0;
+    return this.#stream ? this.#stream.queued : this.#body.waiting;
   }
 
   /** Callers of an ingress answer nothing: these belong to executing ends. */
@@ -257,22 +269,21 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
   head(): void {}
 
   data(bytes: Uint8Array): void {
-    if (this.#over || this.#ended) return;
-    this.#bodyBytes += bytes.length;
-    this.#body?.push(bytes);
+    if (this.#over || this.#body.ended) return;
+    this.#body.data(bytes);
     this.#stream?.data(bytes);
   }
 
   trailer(): void {}
 
   end(): void {
-    if (this.#over || this.#ended) return;
-    this.#ended = true;
+    if (this.#over || this.#body.ended) return;
+    this.#body.end();
     this.#stream?.end();
   }
 
   stop(): void {
-    this.#stopped = true;
+    this.#body.stop();
     this.#stream?.stop();
   }
 
@@ -284,6 +295,6 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
     if (this.#over) return;
     this.#control?.cancel();
     this.#release(reset);
-    this.#handler.closed();
+    this.#tell(() => this.#handler.closed());
   }
 }

@@ -9,11 +9,11 @@ import { buildRing } from "../../actors/ring.ts";
 import { createRouteCache, follow, type RouteCache } from "../../actors/route-cache.ts";
 import { System } from "../runtime/system.ts";
 import { Wheel } from "../runtime/wheel.ts";
+import { dispatch, type Parts } from "./dispatch.ts";
 import { explain } from "./explanation.ts";
 import { Holding } from "./holding.ts";
 import { HomeIndex } from "./home.ts";
 import { Lookups } from "./lookups.ts";
-import type { WireMessage } from "./messenger.ts";
 import { Presence } from "./presence.ts";
 import { Registration } from "./registration.ts";
 import { Requests } from "./requests.ts";
@@ -22,7 +22,7 @@ import type { LocalConnection, Member, RequestControl, RequestPort, RouteSpec, R
 import type { RoutingOptions } from "./routing-options.ts";
 import { ROUTING_DEFAULTS, type RoutingSettings } from "./routing-settings.ts";
 import { Surroundings } from "./surroundings.ts";
-import { decode, encode, type RoutingMessage } from "./wire.ts";
+import { encode, type RoutingMessage } from "./wire.ts";
 
 export function createRouting(options: RoutingOptions): Routing {
   return new RoutingPlane(options);
@@ -43,6 +43,7 @@ class RoutingPlane implements Routing {
   readonly #lookups: Lookups;
   readonly #around: Surroundings;
   readonly #requests: Requests;
+  readonly #parts: Parts;
   #over = false;
 
   constructor(options: RoutingOptions) {
@@ -66,6 +67,7 @@ class RoutingPlane implements Routing {
       wallClock: options.wallClock,
       settings: settings.home,
       self: () => this.self,
+      current: () => this.#presence.connected,
       entries: () => this.#holding.entries(),
       send: (to, message) => this.#send(to, message),
       found: (agent, routes) => this.#requests.found(agent, routes),
@@ -88,9 +90,16 @@ class RoutingPlane implements Routing {
       remove: (entry) => this.#remove(entry),
       close: (connection) => holder.superseded(connection),
     });
-    this.#around = new Surroundings(this.#presence, this.#home, this.#holding);
+    this.#around = new Surroundings(this.#presence, this.#home, this.#holding, () => messenger?.reachesOthers ?? true);
     const { cache, lookups, around } = { cache: this.#cache, lookups: this.#lookups, around: this.#around };
     this.#requests = new Requests({ system, wheel, settings, cache, lookups, around, seed });
+    this.#parts = {
+      presence: this.#presence,
+      home: this.#home,
+      holding: this.#holding,
+      registration: this.#registration,
+      requests: this.#requests,
+    };
   }
 
   #openPresence(seed: number): Presence {
@@ -107,12 +116,13 @@ class RoutingPlane implements Routing {
       broadcast: (heartbeat) => messenger?.broadcast(encode({ type: "hb", heartbeat })),
       outdated: (to, highest) => this.#send(to, { type: "outdated", incarnation: highest }),
       probe: (node) => this.#lookups.probe(node),
+      stalled: () => this.#home.doubt(),
       viewed: () => this.#viewed(),
       deposed: (reason) => {
         this.#end(reason);
         deposed(reason);
       },
-      renamed,
+      renamed: renamed && ((self) => this.#rename(self, renamed)),
     });
   }
 
@@ -133,7 +143,9 @@ class RoutingPlane implements Routing {
   join(): Promise<void> {
     const { messenger } = this.#options;
     if (messenger) {
-      messenger.onMessage = (from, message, reply) => this.#receive(from, message, reply);
+      messenger.onMessage = (from, message, reply) => {
+        if (!this.#over) dispatch(this.#parts, from, message, reply);
+      };
       messenger.onConnection = (connected) => {
         this.#presence.tell({ type: "connection", connected });
         // Away: what changes is missed. Back: it was.
@@ -157,8 +169,13 @@ class RoutingPlane implements Routing {
     return this.#presence.members();
   }
 
-  peerHeard(node: NodeId): void {
-    this.#presence.tell({ type: "link-heard", node });
+  get bus(): Routing["bus"] {
+    const now = this.#options.clock.now();
+    return { awayFor: this.#presence.busAwayFor(now), othersHaveIt: this.#presence.othersAreOnBus(now) };
+  }
+
+  peerHeard(node: NodeId, at = this.#options.clock.now()): void {
+    this.#presence.tell({ type: "link-heard", node, at });
   }
 
   peerRefused(node: NodeId): void {
@@ -234,45 +251,6 @@ class RoutingPlane implements Routing {
     if (!this.#over) this.#options.messenger?.send(to, encode(message));
   }
 
-  #receive(from: NodeId, wire: WireMessage, reply?: (message: WireMessage) => void): void {
-    const message = this.#over ? null : decode(wire);
-    if (!message) return;
-    switch (message.type) {
-      case "hb":
-        this.#presence.tell({ type: "heartbeat", from, heartbeat: message.heartbeat });
-        return;
-      case "outdated":
-        this.#presence.tell({ type: "stale", incarnation: message.incarnation });
-        return;
-      case "channel":
-        this.#home.receive(from, message.message);
-        return;
-      case "regack":
-        this.#registration.acked(from, message.position);
-        return;
-      case "needsnap":
-        this.#registration.wanted(from);
-        return;
-      case "lookup":
-        reply?.(encode({ type: "routes", answer: this.#home.lookUp(from, message.agent, message.watch) }));
-        return;
-      case "whohas":
-        reply?.(encode({ type: "routes", answer: this.#home.whoHas(message.agent) }));
-        return;
-      case "routes":
-        return;
-      case "found":
-        this.#requests.found(message.agent, message.routes);
-        return;
-      case "superseded":
-        this.#holding.superseded(message.connection);
-        return;
-      case "ping":
-        reply?.(encode({ type: "ping" }));
-        return;
-    }
-  }
-
   #viewed(): void {
     const others = this.#presence.others();
     const members = new Set(others);
@@ -280,7 +258,14 @@ class RoutingPlane implements Routing {
     this.#registration.follow(this.#presence.homes(), (node) => members.has(node));
     follow(this.#cache, (node) => this.#presence.stateOf(node));
     this.#requests.viewChanged();
-    this.onMembers(this.members());
+    this.onMembers(this.members(), this.#presence.lost());
+  }
+
+  /** Connections taken while joining are named after the process that we are not: their agents dial again. */
+  #rename(self: NodeId, renamed: (self: NodeId) => void): void {
+    this.#holding.closeAll();
+    this.#home.renamed();
+    renamed(self);
   }
 
   #end(reason: Failure): void {

@@ -87,7 +87,10 @@ export interface Routing {
   readonly phase: "joining" | "up" | "draining" | "left";
   drain(): void;
   members(): readonly Member[];
-  onMembers: (members: readonly Member[]) => void;
+  /** `lost`: no members while NATS is away, but to be dialled on: their link is all that can bring them back. */
+  onMembers: (members: readonly Member[], lost: readonly Member[]) => void;
+  /** Our own bus: for how long it has been away (0: it is there), and whether a member says over its link that it has one. */
+  readonly bus: { readonly awayFor: Millis; readonly othersHaveIt: boolean };
   /** Low 32 bits of the hash of the view. */
   readonly view: number;
 
@@ -102,8 +105,8 @@ export interface Routing {
   request(spec: RouteSpec, port: RequestPort): RequestControl;
   explain(agentId: AgentId): Promise<RouteExplanation>;
 
-  /** A peer link went up, was refused (dial failed) or was lost: evidence for membership. */
-  peerHeard(node: NodeId): void;
+  /** A peer link was heard (`at`, now unless said) or refused (dial failed): evidence for membership. */
+  peerHeard(node: NodeId, at?: Millis): void;
   peerRefused(node: NodeId): void;
 
   /** Sizes for metrics and the leak gate; all but members and entries are 0 when nothing is going on. */

@@ -13,11 +13,13 @@ export class Surroundings {
   readonly #presence: Presence;
   readonly #home: HomeIndex;
   readonly #holding: Holding;
+  readonly #reachesOthers: () => boolean;
 
-  constructor(presence: Presence, home: HomeIndex, holding: Holding) {
+  constructor(presence: Presence, home: HomeIndex, holding: Holding, reachesOthers: () => boolean) {
     this.#presence = presence;
     this.#home = home;
     this.#holding = holding;
+    this.#reachesOthers = reachesOthers;
   }
 
   get self(): NodeId {
@@ -31,10 +33,10 @@ export class Surroundings {
 
   /** Why other nodes cannot be asked, or null. */
   get cut(): Failure | null {
-    if (this.#presence.connected || this.#presence.others().length === 0) return null;
+    if (this.#presence.connected || this.#presence.others().length === 0 || this.#reachesOthers()) return null;
     return failure(
       "cluster-unavailable",
-      `Node ${nameOf(this.self)} cannot ask the other nodes: its NATS connection is down, so it reaches only agents ` +
+      `Node ${nameOf(this.self)} cannot ask the other nodes: its NATS connection is down and no link to them is up, so it reaches only agents ` +
         "that are connected here or were used a moment ago. Try again, and check NATS",
     );
   }

@@ -30,8 +30,8 @@ const ANNOUNCED: readonly Announced[] = ["joining", "up", "draining", "left"];
 export function encode(message: RoutingMessage): WireMessage {
   switch (message.type) {
     case "hb": {
-      const { seq, state, hello, address, connections, view } = message.heartbeat;
-      return { type: "hb", body: [seq, ANNOUNCED.indexOf(state), hello, address, connections, view] };
+      const { seq, state, hello, address, connections, view, nats } = message.heartbeat;
+      return { type: "hb", body: [seq, ANNOUNCED.indexOf(state), hello, address, connections, view, nats] };
     }
     case "outdated":
       return { type: "outdated", body: [message.incarnation] };
@@ -120,11 +120,11 @@ function listOf<Value>(value: unknown, read: (element: unknown) => Value | null)
   return list;
 }
 
-function decodeHeartbeat([seq, state, hello, address, connections, view]: Body): RoutingMessage | null {
+function decodeHeartbeat([seq, state, hello, address, connections, view, nats = true]: Body): RoutingMessage | null {
   const announced = isCount(state) ? ANNOUNCED[state] : undefined;
   if (!isCount(seq) || !announced || typeof hello !== "boolean") return null;
-  if (!isText(address) || !isCount(connections) || !isCount(view)) return null;
-  return { type: "hb", heartbeat: { seq, state: announced, hello, address, connections, view } };
+  if (!isText(address) || !isCount(connections) || !isCount(view) || typeof nats !== "boolean") return null;
+  return { type: "hb", heartbeat: { seq, state: announced, hello, address, connections, view, nats } };
 }
 
 /** Shared: nearly every entry has none, and an index holds many entries. */

@@ -1,4 +1,5 @@
-/** The gRPC server of the agent listener: the tunnel that agents hold, and health. */
+/** What answers on the agent listener: the tunnel that agents hold, and health, over gRPC alone or inside WebSockets. */
+import type { Socket } from "node:net";
 import type { Auth } from "../auth/auth.ts";
 import { file_grpc_health_v1_health } from "../gen/grpc/health/v1/health_pb.ts";
 import { healthMethods, type Readiness } from "../grpc/health.ts";
@@ -7,6 +8,7 @@ import { openLink } from "../link/multiplexer.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { KasMetrics } from "../telemetry/metrics.ts";
+import { AgentSockets } from "./agent-sockets.ts";
 import { agentTunnel, agentTunnelHandlers } from "./agent-tunnel.ts";
 import type { ClusterNode } from "./cluster-node.ts";
 import { helloOf } from "./greeting.ts";
@@ -24,12 +26,26 @@ export type AgentServerOptions = {
   readonly bug: (error: unknown) => void;
 };
 
-export function createAgentServer(options: AgentServerOptions): GrpcServer {
+/** What answers on the agent listener: a gRPC server, and another for the sockets inside WebSockets where they are on. */
+export function createAgentListener(options: AgentServerOptions, websocket: boolean) {
+  const owned = new AsyncDisposableStack();
+  const grpc = owned.use(createAgentServer(options, "grpc"));
+  const inWebsockets = websocket ? owned.use(createAgentServer(options, "websocket")) : null;
+  const sockets = owned.use(new AgentSockets({ clock: options.clock, grpc, websocket: inWebsockets }));
+  return {
+    alpnProtocols: sockets.alpnProtocols,
+    onSocket: (socket: Socket, alpn: string) => sockets.onSocket(socket, alpn),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+function createAgentServer(options: AgentServerOptions, transport: "grpc" | "websocket"): GrpcServer {
   const { auth, node, clock, log, metrics, readiness, bug } = options;
   const handlers = agentTunnelHandlers({
     auth,
     clock,
     openLink,
+    transport,
     routing: node.routing,
     holder: node.holder,
     hello: (agent) => helloOf(node.identity, "", String(agent.agentId)),

@@ -12,7 +12,7 @@ import { failed } from "../failed.ts";
 import { serverCallCarrier } from "../link/carriers/grpc-call.ts";
 import { type Hello, type Link, type LinkOptions, SERVICE_CAPABILITY } from "../link/link.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { grpcStatus } from "../status.ts";
+import { failureOf, grpcStatus } from "../status.ts";
 import type { Logger } from "../telemetry/logger.ts";
 
 const identity = (bytes: Buffer): Buffer => bytes;
@@ -35,6 +35,8 @@ export type AgentTunnelOptions = {
   readonly holder: Holder;
   readonly clock: Clock;
   readonly openLink: (options: LinkOptions) => Link;
+  /** What the calls come over, for people. */
+  readonly transport: "grpc" | "websocket";
   /** Our HELLO; `instance` says to the agent which agent its token makes it. */
   readonly hello: (agent: AgentIdentity) => Hello;
   readonly wallClock: () => number;
@@ -48,7 +50,10 @@ type Call = ServerDuplexStream<Buffer, Buffer>;
 export function agentTunnelHandlers(options: AgentTunnelOptions): UntypedServiceImplementation {
   return {
     connect(call: Call) {
-      void admit(options, call);
+      admit(options, call).catch((err: unknown) => {
+        options.log.error("an agent could not be admitted", { peer: call.getPeer(), err });
+        call.emit("error", grpcStatus(failureOf(err)));
+      });
     },
   };
 }
@@ -78,6 +83,10 @@ function bearerOf(call: Call): string | null {
 function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): void {
   const { routing, holder, log } = options;
   let id: ConnectionId | null = null;
+  // Until its link is up the holder does not know it, and could not end it.
+  const greeting = options.auth.onRevoked((tokens) => {
+    if (tokens.has(agent.tokenId)) link.destroy(failure("unauthenticated", "this agent's token was revoked"));
+  });
   const fields = { agent_id: agent.agentId, peer: call.getPeer() };
   const link = options.openLink({
     clock: options.clock,
@@ -87,21 +96,16 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
     check: (theirs) => (theirs.role === "agent" ? null : failure("protocol", "only agents connect to this listener")),
     events: {
       up(theirs) {
-        const { instance, process, lost } = theirs;
-        id = routing.connected({ agentId: agent.agentId, instance, process, link: theirs.link, lost });
-        holder.add({
-          id,
-          agentId: agent.agentId,
-          link,
-          name: agent.name,
-          projectId: agent.projectId,
-          version: theirs.version,
-          instance,
-          transport: "grpc",
-          connectedAt: options.wallClock(),
-          services: servicesOf(theirs),
-          token: agent.tokenId,
-        });
+        const { instance, process, lost, version } = theirs;
+        greeting[Symbol.dispose]();
+        const { agentId, name, projectId, tokenId: token } = agent;
+        const connectedAt = options.wallClock();
+        const { transport } = options;
+        const services = servicesOf(theirs);
+        id = holder.add(
+          { agentId, link, name, projectId, version, instance, transport, connectedAt, services, token },
+          { instance, process, link: theirs.link, lost },
+        );
         options.connects("ok");
         log.info("agent connected", { ...fields, connection: id, instance, version: theirs.version });
       },
@@ -115,6 +119,7 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
       ctl() {},
       fault: (err) => log.error("a handler of a stream threw", { ...fields, err }),
       closed(reason) {
+        greeting[Symbol.dispose]();
         if (id === null) {
           options.connects("error");
           log.warn("agent link ended before it was up", { ...fields, ...reason });

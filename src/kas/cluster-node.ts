@@ -8,13 +8,11 @@ import { type AgentId, type NodeId, nodeId } from "../../actors/ids.ts";
 import { deriveKeys } from "../auth/derive.ts";
 import type { Secrets } from "../auth/secret-file.ts";
 import type { Bus } from "../bus/bus.ts";
-import { Envelopes } from "../bus/envelopes.ts";
 import { connectNats } from "../bus/nats.ts";
-import { createSubjects } from "../bus/subjects.ts";
-import { BusMessenger } from "../cluster/bus-messenger.ts";
 import { ClusterDirectory } from "../cluster/directory.ts";
 import { createHolder, type Holder } from "../cluster/holder.ts";
 import { createIngress } from "../cluster/ingress.ts";
+import { watchLinks } from "../cluster/link-watch.ts";
 import { createPeers, type Peers } from "../cluster/peers.ts";
 import type { Directory, Router } from "../cluster/router.ts";
 import type { Routing } from "../cluster/routing.ts";
@@ -27,6 +25,7 @@ import { openLink } from "../link/multiplexer.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { KasMetrics } from "../telemetry/metrics.ts";
+import { openClusterMessenger } from "./cluster-messenger.ts";
 import { checkPeer, helloOf, type Identity } from "./greeting.ts";
 import { serveInbound } from "./inbound.ts";
 import { measureInbound, measureIngress, measureLevels } from "./measure.ts";
@@ -66,38 +65,53 @@ export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
   const { config, version, clock, wallClock, log, metrics, secrets } = options;
   const owned = new AsyncDisposableStack();
   const incarnation = wallClock();
-  const self = nodeId(config.node.name, incarnation);
-  const identity: Identity = { cluster: config.cluster.name, self, version };
+  const self = () => routing.self;
+  const identity: Identity = {
+    cluster: config.cluster.name,
+    version,
+    get self() {
+      return routing.self;
+    },
+  };
   const bus = busOf(options);
   if (bus) owned.use(bus);
-  const messenger = bus && secrets ? owned.use(messengerOf(config, bus, self, secrets)) : null;
-  const holder = createHolder(self, () => routing);
+  const first = nodeId(config.node.name, incarnation);
+  const around = { self, links: () => peers.links(), linkTo: (node: NodeId) => peers.link(node) };
+  const between =
+    bus && secrets ? owned.use(openClusterMessenger({ config, bus, secrets, clock, first, ...around })) : null;
+  const holder = createHolder(() => routing);
   const routing = createRouting({
     name: config.node.name,
     incarnation,
     address: options.address,
-    messenger,
+    messenger: between?.messenger ?? null,
     clock,
     wallClock,
     random: Math.random,
     holder: holder.port,
     log: (text, err) => log.error(text, { err }),
     deposed: options.deposed,
+    renamed: (renamed) => between?.renamed(renamed),
     settings: routingSettings(config),
   });
   const links = secrets ? deriveKeys(secrets, "link") : [];
   const accepted = new Set<Link>();
   const fault = (err: unknown) => log.error("a handler of a stream threw", { err });
-  const events = (inbound: (...arrived: Parameters<Inbound>) => ReturnType<Inbound>) => ({
-    open: inbound,
-    ctl() {},
+  const events = (link: () => Link | null) => ({
+    open: (...arrived: Parameters<Inbound>) => inbound(...arrived),
+    ctl(payload: Uint8Array) {
+      const from = link();
+      if (from) between?.messenger.receive(payload, from);
+    },
     fault,
   });
   const inbound: Inbound = (payload, stream) =>
     serveInbound({ holder, methods: directory.methods, ...measureInbound(metrics) }, payload, stream);
-  const peers = owned.use(
+  const peers: Peers = owned.use(
     createPeers({
-      self,
+      get self() {
+        return routing.self;
+      },
       clock,
       random: Math.random,
       dial: dialPeer(clock, options.tls),
@@ -107,9 +121,10 @@ export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
       secrets: links,
       heard: (node) => routing.peerHeard(node),
       refused: (node) => routing.peerRefused(node),
-      events: () => events(inbound),
+      events: (node) => events(() => peers.link(node)),
     }),
   );
+  owned.use(watchLinks({ clock, links: () => peers.links(), heard: (node, at) => routing.peerHeard(node, at) }));
   const directory = new ClusterDirectory({ routing, holder, peers, clock });
   const router = createIngress({
     routing,
@@ -118,9 +133,10 @@ export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
     clock,
     metrics: measureIngress(metrics),
     mayExist: options.mayExist,
+    fault,
   });
-  routing.onMembers = (members) => {
-    peers.follow(members);
+  routing.onMembers = (members, lost) => {
+    peers.follow([...members, ...lost]);
     metrics.cluster.ringChanges.inc();
     log.info("members changed", { members: members.map(({ node, state }) => `${node} ${state}`) });
   };
@@ -144,7 +160,7 @@ export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
         check: (theirs) => checkPeer(identity, theirs, null),
         ...(links.length > 0 && { secret: links }),
         events: {
-          ...events(inbound),
+          ...events(() => link),
           up: (theirs) => routing.peerHeard(theirs.node as NodeId),
           ready() {},
           drain() {},
@@ -159,6 +175,7 @@ export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
       accepted.add(link);
     },
     async [Symbol.asyncDispose]() {
+      await routing.leave();
       const reason = { code: "node-gone", reason: `${self} stopped` } as const;
       holder.destroy(reason);
       for (const link of [...accepted]) link.destroy(reason);
@@ -193,13 +210,6 @@ const natsTls = ({ ca_certificate_file, certificate_file, key_file }: NatsTls) =
   ...(certificate_file && { certFile: certificate_file }),
   ...(key_file && { keyFile: key_file }),
 });
-
-function messengerOf(config: KasConfig, bus: Bus, self: NodeId, secrets: Secrets): BusMessenger {
-  const cluster = config.cluster.name;
-  const subjects = createSubjects(config.nats?.subject_prefix ?? "kas", cluster);
-  const accepted = secrets.filter((secret) => secret !== undefined);
-  return new BusMessenger({ bus, subjects, envelopes: new Envelopes({ cluster, self, secrets: accepted }), self });
-}
 
 function routingSettings({ cluster, agent, limits, timings }: KasConfig) {
   return {

@@ -8,7 +8,7 @@ import { NODE_ITSELF, type NodeMethod, serveNodeCall } from "../cluster/node-ser
 import { decodeOpen, encodeOpen, type Open } from "../link/messages.ts";
 import { splice } from "../link/splice.ts";
 import type { Stream, StreamHandler } from "../link/stream.ts";
-import { injectTrace, startIncoming } from "../trace.ts";
+import { injectTrace, isTracing, type StartedSpan, startIncoming } from "../trace.ts";
 
 export type InboundOptions = {
   readonly holder: Holder;
@@ -21,23 +21,29 @@ export type InboundOptions = {
 export function serveInbound(options: InboundOptions, payload: Uint8Array, stream: Stream): StreamHandler {
   const open = decodeOpen(payload);
   if (open.agentId === NODE_ITSELF) return serveNodeCall(options.methods, open, stream);
-  const { span, context } = startIncoming("kas.peer.open", SpanKind.SERVER, { ...open, trusted: true });
-  const recording = span.isRecording();
-  span.setAttribute("kas.agent.id", open.agentId);
+  const started = isTracing() ? startSpan(open) : null;
+  const span = started?.span;
   const { inbound, outbound, join } = splice(stream, () => {
-    span.end();
+    span?.end();
     options.closed(open);
   });
   try {
     // Written anew only where somebody records it: the agent's span is then a child of ours, else of the ingress's.
-    const onward = recording ? encodeOpen({ ...open, ...injectTrace(context) }) : payload;
+    const onward = started?.span.isRecording() ? encodeOpen({ ...open, ...injectTrace(started.context) }) : payload;
     const { stream: outward, connection } = options.holder.open(onward, open, outbound);
-    span.setAttribute("kas.connection.id", connection);
+    span?.setAttribute("kas.connection.id", connection);
     options.opened(open);
     join(outward);
+    stream.group?.(open.agentId); // agents take turns on the way back, too
     return inbound;
   } catch (error) {
-    span.setStatus({ code: SpanStatusCode.ERROR }).end();
+    span?.setStatus({ code: SpanStatusCode.ERROR }).end();
     throw error;
   }
+}
+
+function startSpan(open: Open): StartedSpan {
+  const { traceparent, tracestate } = open;
+  const incoming = { traceparent, tracestate, trusted: true };
+  return startIncoming("kas.peer.open", SpanKind.SERVER, incoming, { "kas.agent.id": open.agentId });
 }

@@ -90,4 +90,5 @@ function measureAgents(metrics: KasMetrics, holder: Holder): void {
   metrics.streams.buffered.agent.set(buffered(connections.map(({ link }) => link)));
 }
 
-const buffered = (links: readonly Link[]): number => links.reduce((sum, link) => sum + link.bufferedBytes, 0);
+const buffered = (links: readonly Pick<Link, "bufferedBytes">[]): number =>
+  links.reduce((sum, link) => sum + link.bufferedBytes, 0);

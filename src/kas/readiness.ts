@@ -1,17 +1,33 @@
-/** Whether a load balancer should send callers here, and in which phase the node is. */
+/**
+ * Whether a load balancer should send callers here, and in which phase the node is. Without NATS a node is not ready only
+ * while others have it: readiness never takes the whole cluster down.
+ */
+import type { Millis } from "../../actors/actor.ts";
 import type { Routing } from "../cluster/routing.ts";
+import type { Clock } from "../runtime/clock.ts";
 import type { Readiness as Probe } from "../telemetry/observability-server.ts";
 
-export class Readiness {
-  readonly #routing: Routing;
-  readonly #nats: () => boolean | null;
+export type ReadinessOptions = {
+  readonly routing: Pick<Routing, "phase" | "bus">;
+  /** Is it connected; null where there is none to connect to. */
+  readonly nats: () => boolean | null;
+  readonly clock: Clock;
+  /** How long NATS may be away before it matters that others have it. */
+  readonly natsAwayAfter: Millis;
+};
+
+const LOOK_EVERY: Millis = 500;
+
+export class Readiness implements Disposable {
+  readonly #options: ReadinessOptions;
   readonly #listeners = new Set<() => void>();
   #draining = false;
+  #last = false;
+  #timer: Disposable;
 
-  /** `nats`: is it connected; null where there is none to connect to. */
-  constructor(routing: Routing, nats: () => boolean | null) {
-    this.#routing = routing;
-    this.#nats = nats;
+  constructor(options: ReadinessOptions) {
+    this.#options = options;
+    this.#timer = this.#lookLater();
   }
 
   drain(): void {
@@ -26,10 +42,10 @@ export class Readiness {
   probe(): Probe {
     if (this.#draining)
       return { ready: false, phase: "draining", reason: "this node finishes what it has and takes nothing new" };
-    const { phase } = this.#routing;
-    if (phase === "up") return { ready: true, phase: "ready", reason: "" };
-    const reason =
-      this.#nats() === false ? "NATS cannot be reached yet; this node keeps trying" : "joining the cluster";
+    const { routing, nats } = this.#options;
+    const { phase } = routing;
+    if (phase === "up") return this.#joined();
+    const reason = nats() === false ? "NATS cannot be reached yet; this node keeps trying" : "joining the cluster";
     return { ready: false, phase: phase === "joining" ? "joining" : phase, reason };
   }
 
@@ -39,6 +55,28 @@ export class Readiness {
   }
 
   changed(): void {
+    this.#last = this.ready();
     for (const listener of this.#listeners) listener();
+  }
+
+  [Symbol.dispose](): void {
+    this.#timer[Symbol.dispose]();
+  }
+
+  #joined(): Probe {
+    const { routing, natsAwayAfter } = this.#options;
+    const { awayFor, othersHaveIt } = routing.bus;
+    if (awayFor < natsAwayAfter || !othersHaveIt) return { ready: true, phase: "ready", reason: "" };
+    const reason = `NATS cannot be reached from here for ${Math.round(awayFor / 1000)} s while other nodes reach it`;
+    return { ready: false, phase: "isolated", reason };
+  }
+
+  /** What others say of NATS changes without a word to us. */
+  #lookLater(): Disposable {
+    const { clock } = this.#options;
+    return clock.schedule(clock.now() + LOOK_EVERY, () => {
+      this.#timer = this.#lookLater();
+      if (this.ready() !== this.#last) this.changed();
+    });
   }
 }

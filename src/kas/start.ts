@@ -15,13 +15,13 @@ import { Failed, failed } from "../failed.ts";
 import { createGateway } from "../gateway/gateway.ts";
 import { widenServerWindows } from "../link/carriers/server-window.ts";
 import { createProxy } from "../proxy/proxy.ts";
-import type { AccessRecord } from "../proxy/request-record.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
 import { createLogger, type RootLogger } from "../telemetry/logger.ts";
 import { createMetrics, type KasMetrics } from "../telemetry/metrics.ts";
 import { startTracing } from "../telemetry/tracing.ts";
 import { VERSION } from "../version.ts";
-import { createAgentServer } from "./agent-server.ts";
+import { accessFields } from "./access-log.ts";
+import { createAgentListener } from "./agent-server.ts";
 import { type ClusterNode, createClusterNode } from "./cluster-node.ts";
 import { Drain } from "./drain.ts";
 import { Listeners } from "./listeners.ts";
@@ -85,7 +85,14 @@ export async function startKas(options: StartOptions): Promise<RunningKas> {
       deposed: (reason) => ended.reject(new Failed(reason)),
     }),
   );
-  const readiness = new Readiness(node.routing, () => node?.natsConnected ?? null);
+  const readiness = starting.use(
+    new Readiness({
+      routing: node.routing,
+      nats: () => node?.natsConnected ?? null,
+      clock,
+      natsAwayAfter: config.timings.nats_away_after,
+    }),
+  );
   const servers = await serve({ config, clock, log, metrics, auth, node, listeners, readiness });
   starting.adopt(servers, (all) => all.stop());
   starting.use(auth.onRevoked((tokens) => node.holder.revoke(tokens)));
@@ -132,7 +139,7 @@ async function serve(parts: Parts): Promise<Servers> {
   const owned = new AsyncDisposableStack();
   const bug = (err: unknown) => log.error("a call failed with an error of ours", { err });
   const tracer = trace.getTracer("kas");
-  const agents = owned.use(createAgentServer({ ...parts, bug }));
+  const agents = owned.use(createAgentListener({ ...parts, bug }, config.agent.listen.websocket));
   const tokens = new JwtVerifier(apiSecrets(config), Date.now);
   const gateway = owned.use(
     createGateway({
@@ -164,13 +171,13 @@ async function serve(parts: Parts): Promise<Servers> {
         },
       },
       log: {
-        access: (record) => log.info("request", accessFields(record)),
+        access: (record) => log.record("request", accessFields(record)),
         bug: (err, traceId) => log.error("a request failed with an error of ours", { err, trace_id: traceId }),
       },
     }),
   );
   const observability = owned.use(observe(parts));
-  await listeners.open("agent", agentListen, (socket) => agents.inject(socket), ["h2"]);
+  await listeners.open("agent", agentListen, (s, alpn) => agents.onSocket(s, alpn), agents.alpnProtocols);
   if (config.api) await listeners.open("api", config.api.listen, (socket) => gateway.inject(socket), ["h2"]);
   await listeners.open(
     "kubernetes_api",
@@ -227,14 +234,4 @@ function peerTls(config: KasConfig) {
   if (!own?.tls) return null;
   const ca = config.private_api?.listen.ca_certificate_file;
   return { ...(ca && { ca: readFileSync(ca) }), serverName: own.serverName };
-}
-
-/** The audit record as logged. `node` is this node in every line, so the one that held the agent is `holder`. */
-function accessFields(record: AccessRecord): Record<string, unknown> {
-  const { node: holder, durationMillis, ...fields } = record;
-  const named = Object.entries(fields).map(([name, value]) => [
-    name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`),
-    value,
-  ]);
-  return { ...Object.fromEntries(named), holder, duration_ms: Math.round(durationMillis * 1000) / 1000 };
 }

@@ -31,20 +31,29 @@ export class System implements Disposable {
   spawn<State, Message, Effect extends { readonly type: string }>(
     address: string,
     actor: Actor<State, Message, Effect>,
-    { perform, respawned, clock }: Spawn<Effect>,
+    spawn: Spawn<Effect>,
   ): Cell<State, Message, Effect> {
-    const cell = new Cell(actor, {
-      name: address,
-      clock: clock ?? this.#options.clock,
-      perform,
-      crashed: (error) => {
-        this.#options.log(`${address} threw and starts from nothing`, error);
-        respawned?.();
-      },
-    });
+    const cell = this.cell(address, actor, spawn);
     this.stop(address);
     this.#cells.set(address, cell);
     return cell;
+  }
+
+  /** A cell without an address: whoever asks for it ends it. For those that come and go by the thousand. */
+  cell<State, Message, Effect extends { readonly type: string }>(
+    name: string,
+    actor: Actor<State, Message, Effect>,
+    { perform, respawned, clock }: Spawn<Effect>,
+  ): Cell<State, Message, Effect> {
+    return new Cell(actor, {
+      name,
+      clock: clock ?? this.#options.clock,
+      perform,
+      crashed: (error) => {
+        this.#options.log(`${name} threw and starts from nothing`, error);
+        respawned?.();
+      },
+    });
   }
 
   stop(address: string): void {

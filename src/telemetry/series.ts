@@ -2,7 +2,8 @@
  * The few forms our metrics have. Every combination of known label values exists from the start, at zero, so that rates can
  * be taken of the first event; each is bound once, so that counting on a hot path looks nothing up.
  */
-import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { Gauge, type Registry } from "prom-client";
+import { counter, gauge, histogram, type Metric } from "./tally.ts";
 
 /** What users of a metric see of it. */
 export type Count = { inc(by?: number): void };
@@ -10,22 +11,22 @@ export type Level = { inc(by?: number): void; dec(by?: number): void; set(to: nu
 export type Spread = { observe(value: number): void };
 
 export class Series {
-  readonly #registers: Registry[];
+  readonly #registry: Registry;
 
   constructor(registry: Registry) {
-    this.#registers = [registry];
+    this.#registry = registry;
   }
 
   count(name: string, help: string): Count {
-    return new Counter({ name, help, registers: this.#registers });
+    return counter(this.#metric(name, help))({});
   }
 
   level(name: string, help: string): Level {
-    return new Gauge({ name, help, registers: this.#registers });
+    return gauge(this.#metric(name, help))({});
   }
 
-  spread(name: string, help: string, buckets: number[]): Spread {
-    return new Histogram({ name, help, buckets, registers: this.#registers });
+  spread(name: string, help: string, buckets: readonly number[]): Spread {
+    return histogram(this.#metric(name, help), buckets)({}, true);
   }
 
   counts<V extends string>(
@@ -34,8 +35,8 @@ export class Series {
     label: string,
     values: readonly V[],
   ): Readonly<Record<V, Count>> {
-    const counter = new Counter({ name, help, labelNames: [label], registers: this.#registers });
-    return each(values, (value) => zeroed(counter.labels({ [label]: value })));
+    const series = counter(this.#metric(name, help, label));
+    return each(values, (value) => series({ [label]: value }));
   }
 
   counts2<A extends string, B extends string>(
@@ -44,19 +45,18 @@ export class Series {
     labels: readonly [string, string],
     [as, bs]: readonly [readonly A[], readonly B[]],
   ): Readonly<Record<A, Readonly<Record<B, Count>>>> {
-    const counter = new Counter({ name, help, labelNames: [...labels], registers: this.#registers });
-    return each(as, (a) => each(bs, (b) => zeroed(counter.labels({ [labels[0]]: a, [labels[1]]: b }))));
+    const series = counter(this.#metric(name, help, ...labels));
+    return each(as, (a) => each(bs, (b) => series({ [labels[0]]: a, [labels[1]]: b })));
   }
 
-  /** By two labels that are bound and a third that is bound too. */
   counts3<A extends string, B extends string, C extends string>(
     name: string,
     help: string,
     labels: readonly [string, string, string],
     [as, bs, cs]: readonly [readonly A[], readonly B[], readonly C[]],
   ): Readonly<Record<A, Readonly<Record<B, Readonly<Record<C, Count>>>>>> {
-    const counter = new Counter({ name, help, labelNames: [...labels], registers: this.#registers });
-    const bound = (a: A, b: B, c: C) => zeroed(counter.labels({ [labels[0]]: a, [labels[1]]: b, [labels[2]]: c }));
+    const series = counter(this.#metric(name, help, ...labels));
+    const bound = (a: A, b: B, c: C) => series({ [labels[0]]: a, [labels[1]]: b, [labels[2]]: c });
     return each(as, (a) => each(bs, (b) => each(cs, (c) => bound(a, b, c))));
   }
 
@@ -66,8 +66,8 @@ export class Series {
     label: string,
     values: readonly V[],
   ): Readonly<Record<V, Level>> {
-    const gauge = new Gauge({ name, help, labelNames: [label], registers: this.#registers });
-    return each(values, (value) => cleared(gauge.labels({ [label]: value })));
+    const series = gauge(this.#metric(name, help, label));
+    return each(values, (value) => series({ [label]: value }));
   }
 
   levels2<A extends string, B extends string>(
@@ -76,8 +76,8 @@ export class Series {
     labels: readonly [string, string],
     [as, bs]: readonly [readonly A[], readonly B[]],
   ): Readonly<Record<A, Readonly<Record<B, Level>>>> {
-    const gauge = new Gauge({ name, help, labelNames: [...labels], registers: this.#registers });
-    return each(as, (a) => each(bs, (b) => cleared(gauge.labels({ [labels[0]]: a, [labels[1]]: b }))));
+    const series = gauge(this.#metric(name, help, ...labels));
+    return each(as, (a) => each(bs, (b) => series({ [labels[0]]: a, [labels[1]]: b })));
   }
 
   spreads<V extends string>(
@@ -85,35 +85,37 @@ export class Series {
     help: string,
     label: string,
     values: readonly V[],
-    buckets: number[],
+    buckets: readonly number[],
   ): Readonly<Record<V, Spread>> {
-    const histogram = new Histogram({ name, help, buckets, labelNames: [label], registers: this.#registers });
-    return each(values, (value) => {
-      histogram.zero({ [label]: value });
-      return histogram.labels({ [label]: value });
-    });
+    const series = histogram(this.#metric(name, help, label), buckets);
+    return each(values, (value) => series({ [label]: value }, true));
   }
 
+  /** A series of these appears with its first observation: most of the combinations never happen. */
   spreads2<A extends string, B extends string>(
     name: string,
     help: string,
     labels: readonly [string, string],
     [as, bs]: readonly [readonly A[], readonly B[]],
-    buckets: number[],
+    buckets: readonly number[],
   ): Readonly<Record<A, Readonly<Record<B, Spread>>>> {
-    const histogram = new Histogram({ name, help, buckets, labelNames: [...labels], registers: this.#registers });
-    return each(as, (a) => each(bs, (b) => histogram.labels({ [labels[0]]: a, [labels[1]]: b })));
+    const series = histogram(this.#metric(name, help, ...labels), buckets);
+    return each(as, (a) => each(bs, (b) => series({ [labels[0]]: a, [labels[1]]: b }, false)));
   }
 
   /** One metric whose series come and go: each call replaces them all. */
   table<L extends string>(name: string, help: string, labels: readonly L[]): Table<L> {
-    const gauge = new Gauge<string>({ name, help, labelNames: [...labels], registers: this.#registers });
+    const gauge = new Gauge<string>({ name, help, labelNames: [...labels], registers: [this.#registry] });
     return {
       replace(rows) {
         gauge.reset();
         for (const { value, ...at } of rows) gauge.inc(at, value);
       },
     };
+  }
+
+  #metric(name: string, help: string, ...labels: readonly string[]): Metric {
+    return { registry: this.#registry, name, help, labels };
   }
 }
 
@@ -127,16 +129,6 @@ export function following(counter: Count): (total: number) => void {
     if (total > known) counter.inc(total - known);
     known = Math.max(known, total);
   };
-}
-
-function zeroed(counter: Count): Count {
-  counter.inc(0);
-  return counter;
-}
-
-function cleared(gauge: Level): Level {
-  gauge.set(0);
-  return gauge;
 }
 
 function each<V extends string, R>(values: readonly V[], make: (value: V) => R): Readonly<Record<V, R>> {

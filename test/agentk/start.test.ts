@@ -207,7 +207,6 @@ it("dials through the proxy of HTTPS_PROXY with its credentials", async () => {
 });
 
 it.each([
-  ["a WebSocket address", { kasAddress: "wss://kas.example.com" }, {}, /grpcs:\/\//],
   [
     "a proxy that speaks TLS",
     { kasAddress: "grpc://kas.example.com" },

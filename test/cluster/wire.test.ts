@@ -24,7 +24,10 @@ const entry: Entry = {
 const route = { node, connection, draining: false };
 
 const MESSAGES: readonly RoutingMessage[] = [
-  { type: "hb", heartbeat: { seq: 9, state: "up", hello: true, address: "h:1", connections: 3, view: 2 ** 32 - 1 } },
+  {
+    type: "hb",
+    heartbeat: { seq: 9, state: "up", hello: true, address: "h:1", connections: 3, view: 2 ** 32 - 1, nats: false },
+  },
   { type: "outdated", incarnation: 1_700_000_000_000 },
   {
     type: "channel",

@@ -1,30 +1,21 @@
-/** What every carrier must do, on all there are: memory, TCP, TLS and a gRPC call seen from either end. */
+/** What every carrier must do, on all there are: memory, TCP, TLS and a gRPC call, also in a WebSocket, seen from either end. */
+import { once } from "node:events";
 import type { ServerHttp2Session } from "node:http2";
 import { type AddressInfo, createServer, connect as netConnect, type Server, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { connect as tlsConnect, createServer as tlsServer } from "node:tls";
-import {
-  Client,
-  credentials,
-  type Server as GrpcServer,
-  Server as GrpcServerOf,
-  ServerCredentials,
-  type ServerDuplexStream,
-} from "@grpc/grpc-js";
+import { Server as GrpcServer, ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
 import { generate } from "selfsigned";
 import { afterEach, describe, expect, it } from "vitest";
+import { WebSocket, WebSocketServer } from "ws";
 import { failure } from "../../actors/failure.ts";
-import {
-  clientCallCarrier,
-  decodeMessage,
-  encodeMessage,
-  GRPC_CLIENT_OPTIONS,
-  GRPC_LIMITS,
-  identity,
-  serverCallCarrier,
-} from "../../src/link/carriers/grpc-call.ts";
+import { CallReader, decodeMessage, encodeMessage, encodePrefixed } from "../../src/link/carriers/call-message.ts";
+import { GRPC_LIMITS, identity, serverCallCarrier } from "../../src/link/carriers/grpc-call.ts";
+import { Http2Call } from "../../src/link/carriers/http2-call.ts";
 import { memoryCarriers } from "../../src/link/carriers/memory.ts";
 import { widenServerWindows } from "../../src/link/carriers/server-window.ts";
 import { socketCarrier } from "../../src/link/carriers/socket.ts";
+import { websocketStream } from "../../src/link/carriers/websocket-stream.ts";
 import type { Carrier } from "../../src/link/link.ts";
 import { openLink } from "../../src/link/multiplexer.ts";
 import type { StreamHandler } from "../../src/link/stream.ts";
@@ -65,30 +56,50 @@ async function tls(): Promise<Joined> {
 
 const METHOD = "/kas.agent.v1.AgentTunnel/Connect";
 
-async function grpc(): Promise<Joined & { readonly server: GrpcServer }> {
+/** grpc-js on the side of kas; `between` is what carries HTTP/2, seen from either end. */
+async function call(between: () => Promise<readonly [dialled: Duplex, accepted: Duplex]>): Promise<Joined> {
   const accepted = Promise.withResolvers<ServerDuplexStream<Buffer, Buffer>>();
-  const server = new GrpcServerOf({ ...GRPC_LIMITS });
-  server.register(
-    METHOD,
-    (call: ServerDuplexStream<Buffer, Buffer>) => accepted.resolve(call),
-    identity,
-    identity,
-    "bidi",
-  );
-  const bind = Promise.withResolvers<number>();
-  server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, port) =>
-    error ? bind.reject(error) : bind.resolve(port),
-  );
-  const client = new Client(`127.0.0.1:${await bind.promise}`, credentials.createInsecure(), GRPC_CLIENT_OPTIONS);
-  const dialled = clientCallCarrier(client.makeBidiStreamRequest(METHOD, identity, identity));
-  dialled.write([], 0, () => {}); // the call starts with its first message
+  const server = new GrpcServer({ ...GRPC_LIMITS });
+  const handle = (served: ServerDuplexStream<Buffer, Buffer>) => accepted.resolve(served);
+  server.register(METHOD, handle, identity, identity, "bidi");
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const [near, far] = await between();
+  injector.injectConnection(far);
+  const dialled = new Http2Call({ clock: systemClock, over: () => {} });
+  dialled.start(near, { scheme: "http", authority: "kas", path: METHOD, headers: {} });
   const serving = serverCallCarrier(await accepted.promise);
-  const free = () => {
-    client.close();
-    return new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+  const free = async () => {
+    await dialled.gone;
+    await new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+    await eventually(() => near.destroyed && far.destroyed);
   };
-  return { carriers: [dialled, serving], free, server };
+  return { carriers: [dialled, serving], free };
 }
+
+async function sockets(): Promise<readonly [Socket, Socket]> {
+  const accepted = Promise.withResolvers<Socket>();
+  const server = createServer(accepted.resolve);
+  const dialled = netConnect(await listen(server), "127.0.0.1");
+  const pair = [dialled, await accepted.promise] as const;
+  server.close();
+  return pair;
+}
+
+async function websockets(): Promise<readonly [Duplex, Duplex]> {
+  const accepted = Promise.withResolvers<Duplex>();
+  const server = new WebSocketServer({ port: 0, host: "127.0.0.1", clientTracking: false });
+  server.on("connection", (ws) => accepted.resolve(websocketStream(ws)));
+  await once(server, "listening");
+  const ws = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`, { perMessageDeflate: false });
+  const dialled = websocketStream(ws);
+  await once(ws, "open");
+  const pair = [dialled, await accepted.promise] as const;
+  server.close();
+  return pair;
+}
+
+const grpc = () => call(sockets);
+const grpcInWebsocket = () => call(websockets);
 
 const memory = async (): Promise<Joined> => ({ carriers: memoryCarriers(), free: async () => {} });
 const turned = (join: () => Promise<Joined>) => async (): Promise<Joined> => {
@@ -116,6 +127,8 @@ describe.each([
   ["a TLS socket, accepted", turned(tls)],
   ["a gRPC call, the client's end", grpc],
   ["a gRPC call, the server's end", turned(grpc)],
+  ["a gRPC call in a WebSocket, the client's end", grpcInWebsocket],
+  ["a gRPC call in a WebSocket, the server's end", turned(grpcInWebsocket)],
 ])("the carrier %s", (_, join) => {
   let joined: Joined;
   afterEach(async () => {
@@ -246,4 +259,20 @@ it("ends a call whose messages are not protobuf, and skips fields it does not kn
   );
   const big = encodeMessage([Buffer.alloc(70_000, 1), Buffer.alloc(3, 2)], 70_003);
   expect(decodeMessage(big, (part) => expect(part.length).toBe(70_003))).toBe(true);
+});
+
+it("cuts messages out of a stream that is cut anywhere, and takes nothing that gRPC would not send here", () => {
+  const stream = Buffer.concat([
+    encodePrefixed([Buffer.alloc(300, 1)], 300),
+    Buffer.from([0, 0, 0, 0, 0]),
+    encodePrefixed([Buffer.from("ab"), Buffer.from("c")], 3),
+  ]);
+  for (const size of [1, 2, 4, 5, 6, 7, 305, stream.length]) {
+    const got: Uint8Array[] = [];
+    const reader = new CallReader((part) => got.push(part));
+    for (let at = 0; at < stream.length; at += size) expect(reader.feed(stream.subarray(at, at + size))).toBe(true);
+    expect(Buffer.concat(got).toString("latin1")).toBe(`${"\x01".repeat(300)}abc`);
+  }
+  const feed = (...bytes: number[]) => new CallReader(() => {}).feed(Buffer.from(bytes));
+  expect([feed(1, 0, 0, 0, 0), feed(0, 0, 0x40, 0, 1), feed(0, 0, 0, 0, 1, 0xff)]).toEqual([false, false, false]);
 });

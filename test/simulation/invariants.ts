@@ -1,9 +1,10 @@
 /** What must be true of a world: I6, I8, I9, I13 at its end; I2, I3 and generations are checked as it runs. */
-import { type AgentId, type NodeId, nameOf } from "../../actors/ids.ts";
+import type { Millis } from "../../actors/actor.ts";
+import { nameOf } from "../../actors/ids.ts";
 import { buildRing, homesOf, type Ring, slotOf } from "../../actors/ring.ts";
-import { decode, encode } from "../../src/cluster/wire.ts";
 import type { TestNode } from "../support/cluster.ts";
 import type { SimulatedRequest } from "./streams.ts";
+import { routesAt } from "./watchers.ts";
 import type { World } from "./world.ts";
 
 /** An agent reachable for this long before a request fails must not have been missed. */
@@ -65,20 +66,12 @@ function checkIndexes(world: World): void {
   for (const { replica, node, id } of live) {
     for (const home of homesOf(ring, slotOf(replica.agent))) {
       const keeper = world.alive().find((other) => nameOf(other.id) === home);
-      if (keeper && !routesAt(keeper, replica.agent).includes(`${node.id}#${id}`)) {
+      const known = keeper && routesAt(keeper, replica.agent);
+      if (known && !known.some((route) => route.node === node.id && route.connection === id)) {
         world.violation(`I6 ${home} does not know ${node.id}#${id} of agent ${replica.agent}`);
       }
     }
   }
-}
-
-function routesAt(home: TestNode, agent: AgentId): string[] {
-  let found: string[] = [];
-  home.messenger.onMessage("z.1" as NodeId, encode({ type: "lookup", agent, watch: 0 }), (answer) => {
-    const read = decode(answer);
-    if (read?.type === "routes") found = read.answer.routes.map(({ node, connection }) => `${node}#${connection}`);
-  });
-  return found;
 }
 
 function checkEnd(world: World, { id, ingress, ends, deadline, accepted }: SimulatedRequest): void {
@@ -86,9 +79,16 @@ function checkEnd(world: World, { id, ingress, ends, deadline, accepted }: Simul
   const [end] = ends;
   if (!end) {
     if (ingress.alive) world.violation(`I9 ${id} never ended`);
-  } else if (!accepted && end.at > deadline + LATE) {
+  } else if (!accepted && end.at > latest(world, ingress, deadline)) {
     world.violation(`I9 ${id} ended ${end.outcome} ${end.at - deadline} ms late`);
   }
+}
+
+/** When it may end at the latest: a node that stands still is late by as much. */
+function latest(world: World, node: TestNode, deadline: Millis): Millis {
+  let at = deadline + LATE;
+  for (const stall of world.stalls) if (stall.node === node && stall.from <= at) at = Math.max(at, stall.to + LATE);
+  return at;
 }
 
 const PATIENCE_ENDED: ReadonlySet<string> = new Set(["agent-offline", "deadline"]);

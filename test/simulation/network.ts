@@ -1,4 +1,7 @@
-/** The network between simulated nodes: losing, doubling and slow by the seed; cut in two, or deaf one way, for a while. */
+/**
+ * The network between simulated nodes: losing, doubling and slow by the seed; for a while cut in two, deaf one way, with
+ * silent links, or with a bus that loses everything.
+ */
 import type { Millis } from "../../actors/actor.ts";
 import { type NodeId, nameOf } from "../../actors/ids.ts";
 import type { World } from "./world.ts";
@@ -15,6 +18,9 @@ export class Network {
   #side: ReadonlySet<string> = new Set();
   /** `a>b`: nothing from a reaches b. */
   readonly #deaf = new Set<string>();
+  /** The same for links alone, and for the bus alone. */
+  readonly #mute = new Set<string>();
+  readonly #unread = new Set<string>();
   readonly #weather: { readonly drop: number; readonly double: number; readonly slow: number };
 
   constructor(world: World, names: readonly string[]) {
@@ -23,9 +29,9 @@ export class Network {
     this.#weather = { drop: world.dice() * 0.03, double: world.dice() * 0.02, slow: world.dice() * 0.05 };
   }
 
-  /** No link holds between them: a cut in one direction is enough. */
-  isCut(a: NodeId, b: NodeId): boolean {
-    return this.#isDeaf(a, b) || this.#isDeaf(b, a);
+  /** Does what `from` sends over a link reach `to`? */
+  linkOpen(from: NodeId, to: NodeId): boolean {
+    return !this.#isDeaf(from, to) && !this.#mute.has(`${nameOf(from)}>${nameOf(to)}`);
   }
 
   #isDeaf(from: NodeId, to: NodeId): boolean {
@@ -36,7 +42,7 @@ export class Network {
   /** When the copies of a message arrive; none: it is lost. */
   delays(from: NodeId, to: NodeId): readonly Millis[] {
     const world = this.#world;
-    if (this.#isDeaf(from, to)) return [];
+    if (this.#isDeaf(from, to) || this.#unread.has(nameOf(from)) || this.#unread.has(nameOf(to))) return [];
     if (this.quiet) return [1 + world.roll(4)];
     const { drop, double, slow } = this.#weather;
     if (world.chance(drop)) return [];
@@ -47,6 +53,8 @@ export class Network {
   heal(): void {
     this.#side = new Set();
     this.#deaf.clear();
+    this.#mute.clear();
+    this.#unread.clear();
     this.quiet = true;
   }
 
@@ -71,6 +79,27 @@ export class Network {
     world.trace(`deafen ${name} to ${from}`);
     this.#deaf.add(`${from}>${name}`);
     world.after(lasts, () => this.#deaf.delete(`${from}>${name}`));
+  }
+
+  /** The link between two, one way or both: frames go in and none comes out. */
+  silence(name: string, both: boolean): void {
+    const world = this.#world;
+    const other = this.#names[world.roll(this.#names.length)] ?? name;
+    const lasts = 1_000 + world.roll(9_000);
+    this.disturbed(lasts);
+    world.trace(`silence ${name} ${other} ${both ? "both ways" : "one way"}`);
+    const ways = both ? [`${name}>${other}`, `${other}>${name}`] : [`${name}>${other}`];
+    for (const way of ways) this.#mute.add(way);
+    world.after(lasts, () => {
+      for (const way of ways) this.#mute.delete(way);
+    });
+  }
+
+  /** The node's client is connected to a bus that loses all it sends and all it should get. */
+  unread(name: string, lasts: Millis): void {
+    this.#unread.add(name);
+    this.disturbed(lasts);
+    this.#world.after(lasts, () => this.#unread.delete(name));
   }
 
   disturbed(lasts: Millis): void {

@@ -1,25 +1,38 @@
-/** `node test/simulation/run.ts --seeds N [--seed S] [--trace]`: runs seeds S … S+N-1, prints the failing ones, exits 1 if any. */
+/**
+ * `npm run sim -- --seeds N [--seed S] [--trace] [--first]`: runs seeds S … S+N-1 and prints the failing ones; with
+ * `--first` it stops at the first. The last line sums up. Exit code 1 when an invariant was violated.
+ */
 import { parseArgs } from "node:util";
-import { simulateSeed } from "./simulate.ts";
+import { type Run, simulateSeed } from "./simulate.ts";
 
 const { values } = parseArgs({
-  options: { seeds: { type: "string" }, seed: { type: "string", default: "1" }, trace: { type: "boolean" } },
+  options: {
+    seeds: { type: "string", default: "1" },
+    seed: { type: "string", default: "1" },
+    trace: { type: "boolean" },
+    first: { type: "boolean" },
+  },
 });
 const first = Number(values.seed);
-const count = Number(values.seeds ?? 1);
+const count = Number(values.seeds);
 const outcomes = new Map<string, number>();
+let seeds = 0;
 let requests = 0;
 let violations = 0;
-for (let seed = first; seed < first + count; seed++) {
-  const run = simulateSeed(seed, values.trace ? (line) => console.log(line) : null);
+
+function add(run: Run): void {
+  seeds++;
   requests += run.requests;
   violations += run.violations.length;
   for (const [outcome, n] of run.outcomes) outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + n);
-  if (run.violations.length > 0) {
-    console.log(`seed ${seed}: ${run.violations.length} violations`);
-    for (const violation of run.violations.slice(0, 5)) console.log(`  ${violation}`);
-  }
+  if (run.violations.length === 0) return;
+  console.log(`seed ${run.seed}: ${run.violations.length} violations`);
+  for (const violation of run.violations.slice(0, 5)) console.log(`  ${violation}`);
+}
+
+for (let seed = first; seed < first + count && !(values.first && violations > 0); seed++) {
+  add(simulateSeed(seed, values.trace ? (line) => console.log(line) : null));
 }
 console.log([...outcomes].map(([outcome, n]) => `${outcome} ${n}`).join(", "));
-console.log(`seeds ${count} requests ${requests} violations ${violations}`);
+console.log(`seeds ${seeds} requests ${requests} violations ${violations}`);
 process.exitCode = violations > 0 ? 1 : 0;

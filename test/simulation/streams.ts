@@ -18,8 +18,13 @@ export type SimulatedRequest = {
   handed: number;
   accepted: boolean;
   cancelled: boolean;
+  /** What the last attempt ended with, so far. */
+  last: { readonly outcome: AttemptOutcome; readonly delivered: boolean } | null;
   ends: { readonly at: number; readonly outcome: string; readonly failure: Failure | null }[];
 };
+
+/** A silent link is known to be lost after this. */
+const LINK_LOST = 4_000;
 
 const refusal = (code: Failure["code"]): Failure => ({ code, reason: "simulated" });
 
@@ -41,31 +46,36 @@ class Flight {
 
   start(): void {
     const { ingress } = this.#request;
-    const holder = this.#world.cluster.nodes.get(this.#attempt.node);
-    const hop = holder === ingress ? 0 : this.#world.hop();
+    const { nodes } = this.#world.cluster;
+    const holder = nodes.get(this.#attempt.node);
+    if (holder === ingress) {
+      this.#world.after(0, () => this.#request.ends.length === 0 && this.#arrive(ingress, 0));
+      return;
+    }
+    const hop = this.#world.hop();
+    if (!ingress.links.to(this.#attempt.node)) {
+      this.#world.after(hop, () => this.#report({ type: "refused", failure: refusal("node-gone"), dial: true }));
+      return;
+    }
+    // From here on the OPEN has left: whether it arrives nobody here can know.
     this.#world.after(hop, () => {
       if (this.#request.ends.length > 0) return;
-      if (holder && this.#reaches(holder)) {
-        if (holder !== ingress) this.#heard(holder);
-        this.#arrive(holder, hop);
-        return;
-      }
-      if (ingress.alive) ingress.routing.peerRefused(this.#attempt.node);
-      this.#report({ type: "refused", failure: refusal("node-gone"), dial: true });
+      if (holder?.alive && this.#world.network.linkOpen(ingress.id, holder.id)) this.#arrive(holder, hop);
+      else this.#world.after(holder?.alive ? LINK_LOST : 0, () => this.#gone());
     });
   }
 
-  #reaches(holder: TestNode): boolean {
-    const { ingress } = this.#request;
-    return holder.alive && ingress.alive && (holder === ingress || !this.#world.network.isCut(ingress.id, holder.id));
-  }
-
-  #heard(holder: TestNode): void {
-    this.#request.ingress.routing.peerHeard(holder.id);
-    holder.routing.peerHeard(this.#request.ingress.id);
+  #gone(): void {
+    this.#report({ type: "lost", failure: refusal("node-gone"), replayable: this.#replayable });
   }
 
   #arrive(holder: TestNode, hop: number): void {
+    this.#world.cluster.whenAwake(holder, () => {
+      if (this.#request.ends.length === 0) this.#take(holder, hop);
+    });
+  }
+
+  #take(holder: TestNode, hop: number): void {
     const { agent, id, idempotent } = this.#request;
     const taken = holder.routing.take(agent, this.#attempt.prefer, this.#attempt.exclude);
     if (typeof taken !== "number") {
@@ -75,7 +85,9 @@ class Flight {
     const connection = this.#world.connectionOf(holder, taken);
     if (!connection)
       this.#world.violation(`I2 ${id} was handed to connection ${taken} of ${holder.id}, which is not live`);
-    else this.#world.checkGeneration(connection);
+    else if (connection.replica.agent !== agent)
+      this.#world.violation(`I5 ${id} for agent ${agent} was handed to agent ${connection.replica.agent}`);
+    else this.#world.checkHanded(connection, id);
     this.#request.handed++;
     if (!idempotent && this.#request.handed > 1)
       this.#world.violation(`I3 ${id} was handed to ${this.#request.handed}`);
@@ -89,30 +101,42 @@ class Flight {
     this.#back(holder, hop, { type: "accepted" });
     this.#world.after(this.#world.duration(), () => {
       if (!this.#world.connectionOf(holder, connection)) return;
-      holder.routing.released(connection);
       this.#back(holder, hop, { type: "delivered" });
-      this.#back(holder, hop, { type: "done" });
+      this.#world.after(this.#world.chance(0.3) ? this.#world.duration() : 0, () =>
+        this.#finish(holder, connection, hop),
+      );
     });
   }
 
-  #lost(holder: TestNode, connection: ConnectionId, hop: number): void {
-    if (holder.alive) holder.routing.released(connection);
-    this.#world.after(hop, () =>
-      this.#report({ type: "lost", failure: refusal("node-gone"), replayable: this.#replayable }),
-    );
+  #finish(holder: TestNode, connection: ConnectionId, hop: number): void {
+    if (!this.#world.connectionOf(holder, connection)) return;
+    this.#world.cluster.whenAwake(holder, () => holder.routing.released(connection));
+    this.#back(holder, hop, { type: "done" });
   }
 
-  /** What the holder says; lost when the way back is cut. */
+  #lost(holder: TestNode, connection: ConnectionId, hop: number): void {
+    this.#world.cluster.whenAwake(holder, () => holder.routing.released(connection));
+    this.#world.after(hop, () => this.#gone());
+  }
+
+  /** What the holder says; lost when the way back is silent, as the link will be. */
   #back(holder: TestNode, hop: number, outcome: AttemptOutcome): void {
+    const { ingress } = this.#request;
     this.#world.after(hop, () => {
-      if (this.#reaches(holder)) this.#report(outcome);
-      else this.#report({ type: "lost", failure: refusal("node-gone"), replayable: this.#replayable });
+      if (holder === ingress || (holder.alive && this.#world.network.linkOpen(holder.id, ingress.id))) {
+        this.#report(outcome);
+      } else this.#world.after(holder.alive ? LINK_LOST : 0, () => this.#gone());
     });
   }
 
   #report(outcome: AttemptOutcome): void {
-    const { ingress, ends } = this.#request;
-    if (this.#over || !ingress.alive || ends.length > 0) return;
+    this.#world.cluster.whenAwake(this.#request.ingress, () => this.#tell(outcome));
+  }
+
+  #tell(outcome: AttemptOutcome): void {
+    const { ends } = this.#request;
+    if (this.#over || ends.length > 0) return;
+    this.#request.last = { outcome, delivered: outcome.type === "delivered" || this.#request.last?.delivered === true };
     if (outcome.type === "accepted") {
       this.#request.accepted = true;
       // About half of the bodies are still whole when the agent accepts.
@@ -122,6 +146,15 @@ class Flight {
     if (outcome.type === "done") ends.push({ at: this.#world.now(), outcome: "done", failure: null });
     this.#control().report(this.#attempt.number, outcome);
   }
+}
+
+/** I4: after the first, an attempt needs proof for the one before, or its loss where the request may run twice. */
+function checkAttempt(world: World, { id, idempotent, last }: SimulatedRequest, { number }: Attempt): void {
+  if (number === 1) return;
+  const outcome = last?.outcome;
+  const repeatable = outcome?.type === "lost" && outcome.replayable && idempotent && !last?.delivered;
+  if (outcome?.type === "refused" || repeatable) return;
+  world.violation(`I4 ${id} was attempted again (${number}) after ${outcome?.type ?? "nothing"}`);
 }
 
 /** Sends a request and follows it to its end. */
@@ -139,26 +172,35 @@ export function send(world: World, ingress: TestNode, agent: AgentId, idempotent
     handed: 0,
     accepted: false,
     cancelled: false,
+    last: null,
     ends: [],
   };
   world.requests.push(request);
   const control: RequestControl = ingress.routing.request(
     { requestId: id, agentId: agent, acceptWithin: within, timeLeft: 0, idempotent },
     {
-      attempt: (attempt) => new Flight(world, request, attempt, () => control).start(),
+      attempt: (attempt) => {
+        checkAttempt(world, request, attempt);
+        new Flight(world, request, attempt, () => control).start();
+      },
       fail: (failure) => {
         request.ends.push({ at: world.now(), outcome: failure.code, failure });
+        if (failure.code === "outcome-unknown" && request.last?.outcome.type === "refused") {
+          world.violation(`I4 ${id} ended with an unknown outcome although nothing ran`);
+        }
         world.trace(`${id} ${failure.code}`);
       },
     },
   );
   if (world.chance(0.03)) {
-    world.after(world.roll(within), () => {
-      if (request.ends.length > 0 || !ingress.alive) return;
-      request.cancelled = true;
-      request.ends.push({ at: world.now(), outcome: "cancelled", failure: null });
-      control.cancel();
-    });
+    world.after(world.roll(within), () =>
+      world.cluster.whenAwake(ingress, () => {
+        if (request.ends.length > 0) return;
+        request.cancelled = true;
+        request.ends.push({ at: world.now(), outcome: "cancelled", failure: null });
+        control.cancel();
+      }),
+    );
   }
   return request;
 }

@@ -1,22 +1,28 @@
 /**
- * A cluster, its agents and its weather, from one seed. 60 s of chaos (crashes, drains, partitions, lost connections,
- * frozen agents, nodes without their bus), then 25 s of quiet in which everything must become exact.
+ * A cluster, its agents and its weather, from one seed. 60 s of chaos (see faults.ts), then 25 s of quiet in which
+ * everything must become exact. Every fifth seed has no bus at all for a minute.
  */
 import type { Millis } from "../../actors/actor.ts";
 import { hashText } from "../../actors/hash.ts";
 import { type AgentId, type ConnectionId, type NodeId, nameOf } from "../../actors/ids.ts";
 import { Cluster, type TestNode } from "../support/cluster.ts";
+import { fault, outage } from "./faults.ts";
 import { Network } from "./network.ts";
 import { type SimulatedRequest, send } from "./streams.ts";
+import { checkDraining, lookAround } from "./watchers.ts";
 
-export const CHAOS: Millis = 60_000;
-export const QUIET: Millis = 25_000;
-const AGENTS = 12;
+const CHAOS: Millis = 60_000;
+const OUTAGE: Millis = 30_000;
+const QUIET: Millis = 25_000;
+export const AGENTS = 12;
+const NEVER = Number.POSITIVE_INFINITY;
 const SUPERSEDED_WITHIN: Millis = 5_000;
 
 export type SimulatedConnection = {
   readonly id: ConnectionId;
   readonly node: TestNode;
+  /** The name of that process. */
+  readonly holder: NodeId;
   readonly replica: Replica;
   readonly process: string;
   readonly link: number;
@@ -24,6 +30,8 @@ export type SimulatedConnection = {
   to: Millis;
   /** Its process is gone or stopped, and the holder does not know yet. */
   frozen: boolean;
+  /** When its holder was told that streams should go elsewhere. */
+  drainedAt: Millis;
   readonly lost: (() => void)[];
 };
 
@@ -44,21 +52,30 @@ export class World {
   readonly replicas: Replica[] = [];
   readonly connections: SimulatedConnection[] = [];
   readonly network: Network;
+  readonly chaos: Millis;
+  /** When nodes stood still. */
+  readonly stalls: { readonly node: TestNode; readonly from: Millis; readonly to: Millis }[] = [];
+  busAway = false;
   hash = 0;
   readonly #live = new Map<NodeId, Map<ConnectionId, SimulatedConnection>>();
+  readonly #newest = new Map<TestNode, Map<string, number>>();
   readonly #traced: ((line: string) => void) | null;
-  readonly #names: readonly string[];
+  readonly names: readonly string[];
 
   constructor(seed: number, traced: ((line: string) => void) | null = null) {
     this.cluster = new Cluster(seed);
+    this.cluster.linked = true;
     this.#traced = traced;
-    this.#names = ["a", "b", "c", "d", "e"].slice(0, 2 + this.roll(4));
-    this.network = new Network(this, this.#names);
+    this.chaos = CHAOS + (seed % 5 === 0 ? OUTAGE : 0);
+    this.names = ["a", "b", "c", "d", "e"].slice(0, 2 + this.roll(4));
+    this.network = new Network(this, this.names);
+    this.cluster.linkOpen = (from, to) => this.network.linkOpen(from, to);
     this.cluster.weather = (from, to) => this.network.delays(from, to);
     this.cluster.observe = (from, to, message) => this.trace(`${from} ${to} ${message.type}`);
-    for (const name of this.#names) this.after(this.roll(300), () => this.#boot(name));
+    for (const name of this.names) this.after(this.roll(300), () => this.boot(name));
     for (let agent = 1; agent <= AGENTS; agent++) this.#addAgent(agent as AgentId);
     this.#plan();
+    lookAround(this);
   }
 
   // ---- dice and time
@@ -96,8 +113,10 @@ export class World {
   }
 
   run(): void {
-    this.cluster.advance(CHAOS);
+    this.cluster.advance(this.chaos);
     this.network.heal();
+    for (const node of this.alive()) if (!node.messenger.connected) node.messenger.connect(true);
+    this.busAway = false;
     this.cluster.advance(QUIET);
   }
 
@@ -107,20 +126,21 @@ export class World {
     return [...this.cluster.nodes.values()].filter((node) => node.alive);
   }
 
-  #node(name: string): TestNode | undefined {
+  node(name: string): TestNode | undefined {
     return this.alive().find((node) => nameOf(node.id) === name);
   }
 
-  #boot(name: string): void {
-    if (this.#node(name)) return;
+  boot(name: string): void {
+    if (this.node(name)) return;
     const node = this.cluster.start(name, { onSuperseded: (connection) => this.#superseded(node, connection) });
     this.#live.set(node.id, new Map());
     this.trace(`boot ${node.id}`);
+    node.messenger.connected = !this.busAway;
     node.routing.join().catch(() => {});
   }
 
-  #crash(name: string): void {
-    const node = this.#node(name);
+  crash(name: string): void {
+    const node = this.node(name);
     if (!node) return;
     this.trace(`crash ${node.id}`);
     this.cluster.crash(node);
@@ -128,12 +148,12 @@ export class World {
       this.#close(connection);
       this.after(300 + this.roll(2_000), () => this.#connect(connection.replica));
     }
-    this.after(500 + this.roll(8_000), () => this.#boot(name));
+    this.after(500 + this.roll(8_000), () => this.boot(name));
   }
 
-  #drain(name: string): void {
-    const node = this.#node(name);
-    if (node?.routing.phase !== "up") return;
+  drain(name: string): void {
+    const node = this.node(name);
+    if (node?.routing.phase !== "up" || this.cluster.isStalled(node)) return;
     this.trace(`drain ${node.id}`);
     node.routing.drain();
     for (const connection of this.#live.get(node.id)?.values() ?? []) {
@@ -142,8 +162,15 @@ export class World {
     this.after(5_000, () => {
       if (!node.alive) return;
       node.routing.leave();
-      this.#crash(name);
+      this.crash(name);
     });
+  }
+
+  /** The newest incarnation of each name that a node ever believed in. */
+  newest(node: TestNode): Map<string, number> {
+    const known = this.#newest.get(node) ?? new Map<string, number>();
+    this.#newest.set(node, known);
+    return known;
   }
 
   // ---- agents
@@ -164,7 +191,7 @@ export class World {
   /** Dials any node that serves; `lost` names links given up. */
   #connect(replica: Replica, lost: readonly number[] = []): void {
     if (replica.offline || replica.connection) return;
-    const nodes = this.alive().filter((node) => node.routing.phase === "up");
+    const nodes = this.#serving();
     const node = nodes[this.roll(nodes.length)];
     if (!node) {
       this.after(500, () => this.#connect(replica, lost));
@@ -175,8 +202,20 @@ export class World {
     const { agent: agentId, instance } = replica;
     const id = node.routing.connected({ agentId, instance, process, link, lost });
     const from = this.now();
-    const to = Number.POSITIVE_INFINITY;
-    const connection: SimulatedConnection = { id, node, replica, process, link, from, to, frozen: false, lost: [] };
+    const to = NEVER;
+    const connection: SimulatedConnection = {
+      id,
+      node,
+      holder: node.id,
+      replica,
+      process,
+      link,
+      from,
+      to,
+      frozen: false,
+      drainedAt: NEVER,
+      lost: [],
+    };
     replica.connection = connection;
     this.connections.push(connection);
     this.#live.get(node.id)?.set(id, connection);
@@ -188,7 +227,12 @@ export class World {
   }
 
   liveConnections(): SimulatedConnection[] {
-    return this.connections.filter((connection) => connection.to === Number.POSITIVE_INFINITY);
+    return this.connections.filter((connection) => connection.to === NEVER);
+  }
+
+  checkHanded(connection: SimulatedConnection, request: string): void {
+    this.checkGeneration(connection);
+    checkDraining(this, connection, request);
   }
 
   /** A dead link gets nothing once the one that replaced it has been known for a while. */
@@ -205,11 +249,23 @@ export class World {
   }
 
   #close(connection: SimulatedConnection): void {
-    const { node, id, replica } = connection;
-    if (!this.#live.get(node.id)?.delete(id)) return;
+    const { node, replica } = connection;
+    if (connection.to !== NEVER) return;
     connection.to = this.now();
     if (replica.connection === connection) replica.connection = null;
-    if (node.alive) node.routing.disconnected(id);
+    if (!this.cluster.isStalled(node)) {
+      this.#closed(connection);
+      return;
+    }
+    connection.frozen = true;
+    this.after(node.stalledUntil - this.now(), () => this.#closed(connection));
+  }
+
+  /** Its holder sees it, if it still lives. */
+  #closed(connection: SimulatedConnection): void {
+    const { node, id } = connection;
+    this.#live.get(node.id)?.delete(id);
+    this.cluster.whenAwake(node, () => node.routing.disconnected(id));
     for (const lost of connection.lost.splice(0)) lost();
     this.trace(`close ${node.id}#${id}`);
   }
@@ -227,15 +283,16 @@ export class World {
   /** Make before break. */
   #move(connection: SimulatedConnection): void {
     const { replica, node, id } = connection;
-    if (!this.connectionOf(node, id) || replica.connection !== connection) return;
+    if (!this.connectionOf(node, id) || replica.connection !== connection || this.cluster.isStalled(node)) return;
     node.routing.drained(id);
+    connection.drainedAt = this.now();
     replica.connection = null;
     this.#connect(replica);
     this.after(300, () => this.#close(connection));
   }
 
   /** The link breaks; the agent notices, its holder only later: the next link names it as lost. */
-  #halfOpen(replica: Replica): void {
+  halfOpen(replica: Replica): void {
     const { connection } = replica;
     if (!connection) return;
     connection.frozen = true;
@@ -246,7 +303,7 @@ export class World {
   }
 
   /** The pod restarts: a new process, the old link still open at its holder. */
-  #restart(replica: Replica): void {
+  restart(replica: Replica): void {
     const { connection } = replica;
     if (!connection) return;
     connection.frozen = true;
@@ -258,7 +315,7 @@ export class World {
     this.after(20_000, () => this.#close(connection));
   }
 
-  #break(replica: Replica): void {
+  breakLink(replica: Replica): void {
     if (replica.connection) this.#close(replica.connection);
     this.after(300 + this.roll(1_500), () => this.#connect(replica));
   }
@@ -266,39 +323,19 @@ export class World {
   // ---- what happens when
 
   #plan(): void {
-    const faults = 3 + this.roll(10);
-    for (let i = 0; i < faults; i++) this.after(4_000 + this.roll(CHAOS - 15_000), () => this.#fault());
+    const faults = 4 + this.roll(11);
+    for (let i = 0; i < faults; i++) this.after(4_000 + this.roll(this.chaos - 15_000), () => fault(this));
+    if (this.chaos > CHAOS) this.after(15_000, () => outage(this, 60_000));
     this.after(3_000, () => this.#load());
   }
 
-  #fault(): void {
-    const name = this.#names[this.roll(this.#names.length)] ?? "a";
-    const replica = this.replicas[this.roll(this.replicas.length)];
-    const kind = this.roll(9);
-    if (kind === 0) this.#crash(name);
-    else if (kind === 1) this.#drain(name);
-    else if (kind === 2) this.network.partition();
-    else if (kind === 3) this.#unplug(name);
-    else if (kind >= 7) this.network.deafen(name);
-    else if (replica && kind === 4) this.#break(replica);
-    else if (replica && kind === 5) this.#halfOpen(replica);
-    else if (replica) this.#restart(replica);
-  }
-
-  /** The node loses its bus; its peer links stay. */
-  #unplug(name: string): void {
-    const node = this.#node(name);
-    if (!node?.messenger.connected) return;
-    const lasts = 500 + this.roll(12_000);
-    this.network.disturbed(lasts);
-    this.trace(`unplug ${node.id}`);
-    node.messenger.connect(false);
-    this.after(lasts, () => node.alive && node.messenger.connect(true));
+  #serving(): TestNode[] {
+    return this.alive().filter((node) => node.routing.phase === "up" && !this.cluster.isStalled(node));
   }
 
   #load(): void {
-    if (this.now() > CHAOS + 5_000) return;
-    const nodes = this.alive().filter((node) => node.routing.phase === "up");
+    if (this.now() > this.chaos + 5_000) return;
+    const nodes = this.#serving();
     const node = nodes[this.roll(nodes.length)];
     const agent = (1 + this.roll(AGENTS)) as AgentId;
     if (node) send(this, node, agent, this.chance(0.5));

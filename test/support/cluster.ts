@@ -12,11 +12,16 @@ import {
   type RequestId,
 } from "../../actors/ids.ts";
 import { buildRing, type Homes, type Ring } from "../../actors/ring.ts";
+import { Envelopes } from "../../src/bus/envelopes.ts";
+import { createSubjects } from "../../src/bus/subjects.ts";
+import { watchLinks } from "../../src/cluster/link-watch.ts";
 import type { AskOutcome, Messenger, WireMessage } from "../../src/cluster/messenger.ts";
+import { RelayedMessenger } from "../../src/cluster/relayed-messenger.ts";
 import type { Attempt, LocalConnection, RequestControl, RouteSpec, Routing } from "../../src/cluster/routing.ts";
 import { createRouting } from "../../src/cluster/routing-plane.ts";
 import type { RoutingSettings } from "../../src/cluster/routing-settings.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
+import { TestLinks } from "./links.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 
 const packr = new Packr({ useRecords: false });
@@ -38,15 +43,22 @@ export function dice(seed: number): () => number {
 /** What the network does to one message: when its copies arrive, in ms from now. None: lost. */
 export type Weather = (from: NodeId, to: NodeId, message: WireMessage) => readonly Millis[];
 
+const subjects = createSubjects("kas", "test");
+const secrets = [new Uint8Array(32).fill(7)];
+
 export type TestNode = {
-  readonly id: NodeId;
+  id: NodeId;
   readonly routing: Routing;
   readonly registered: ConnectionId[];
   readonly superseded: ConnectionId[];
   readonly deposed: Failure[];
   readonly logged: string[];
   readonly messenger: TestMessenger;
+  readonly relay: RelayedMessenger;
+  readonly links: TestLinks;
   alive: boolean;
+  /** Until then its process does nothing. */
+  stalledUntil: Millis;
 };
 
 const rings = new Map<string, Ring>();
@@ -64,10 +76,18 @@ class TestMessenger implements Messenger {
   onConnection: Messenger["onConnection"] = () => {};
   connected = true;
   readonly #cluster: Cluster;
-  readonly #self: NodeId;
+  #self: NodeId;
 
   constructor(cluster: Cluster, self: NodeId) {
     this.#cluster = cluster;
+    this.#self = self;
+  }
+
+  get reachesOthers(): boolean {
+    return this.connected;
+  }
+
+  renamed(self: NodeId): void {
     this.#self = self;
   }
 
@@ -86,7 +106,8 @@ class TestMessenger implements Messenger {
       if (over) return;
       over = true;
       timer[Symbol.dispose]();
-      if (this.#cluster.nodes.get(this.#self)?.alive) settled(outcome);
+      const node = this.#cluster.nodes.get(this.#self);
+      if (node) this.#cluster.whenAwake(node, () => settled(outcome));
     };
     const timer = clock.schedule(clock.now() + within, () => settle({ type: "timeout" }));
     this.#cluster.carry(this.#self, to, message, settle);
@@ -103,6 +124,8 @@ export type StartOptions = {
   readonly alone?: boolean;
   readonly settings?: Partial<RoutingSettings>;
   readonly incarnation?: number;
+  /** Takes a higher incarnation when others remember one, instead of failing to join. */
+  readonly mayRename?: boolean;
   /** Called besides what the node writes down. */
   readonly onSuperseded?: (connection: ConnectionId) => void;
 };
@@ -113,6 +136,10 @@ export class Cluster {
   /** Messages handed to the network. */
   sent = 0;
   weather: Weather = () => [1];
+  /** Are there peer links? Without them nodes have only the bus. */
+  linked = false;
+  /** Does anything that `from` sends over a link reach `to`? */
+  linkOpen: (from: NodeId, to: NodeId) => boolean = () => true;
   /** Told of every message that arrives. */
   observe: (from: NodeId, to: NodeId, message: WireMessage) => void = () => {};
   readonly random: () => number;
@@ -127,11 +154,25 @@ export class Cluster {
       alone = false,
       settings = {},
       incarnation = 1_000_000 + Math.floor(this.clock.now()),
+      mayRename = false,
       onSuperseded,
     }: StartOptions = {},
   ): TestNode {
     const id = `${name}.${incarnation}` as NodeId;
     const messenger = new TestMessenger(this, id);
+    const envelopes = new Envelopes({ cluster: "test", self: id, secrets });
+    const links = new TestLinks(this, () => node);
+    const clock = this.#clockOf(() => node);
+    const relay = new RelayedMessenger({
+      bus: messenger,
+      envelopes,
+      subjects,
+      clock,
+      self: () => node.id,
+      links: () => links.entries(),
+      linkTo: (to) => links.to(to),
+      silentAfter: 2_500,
+    });
     const registered: ConnectionId[] = [];
     const superseded: ConnectionId[] = [];
     const deposed: Failure[] = [];
@@ -140,8 +181,8 @@ export class Cluster {
       name: nameOf(id),
       incarnation: incarnationOf(id),
       address: `${name}:8155`,
-      messenger: alone ? null : messenger,
-      clock: this.#clockOf(id),
+      messenger: alone ? null : relay,
+      clock,
       wallClock: () => 1_700_000_000_000 + this.clock.now(),
       random: this.random,
       holder: {
@@ -153,11 +194,26 @@ export class Cluster {
       },
       log: (text, error) => logged.push(`${text}: ${String(error)}`),
       deposed: (reason) => deposed.push(reason),
+      ...(mayRename && {
+        renamed: (self: NodeId) => {
+          this.nodes.delete(node.id);
+          this.nodes.set(self, node);
+          node.id = self;
+          messenger.renamed(self);
+          envelopes.renamed(self);
+        },
+      }),
       settings,
       buildRing: sharedRing,
     });
-    const node: TestNode = { id, routing, registered, superseded, deposed, logged, messenger, alive: true };
+    const written = { registered, superseded, deposed, logged };
+    const node: TestNode = { id, routing, ...written, messenger, relay, links, alive: true, stalledUntil: 0 };
     this.nodes.set(id, node);
+    if (this.linked && !alone) {
+      routing.onMembers = (members, lost) => links.follow([...members, ...lost]);
+      links.tick();
+      watchLinks({ clock, links: () => links.entries(), heard: (to, at) => routing.peerHeard(to, at) });
+    }
     return node;
   }
 
@@ -167,11 +223,46 @@ export class Cluster {
   }
 
   /** Time of one process: it stops with it. */
-  #clockOf(id: NodeId): Clock {
+  #clockOf(node: () => TestNode): Clock {
     return {
       now: () => this.clock.now(),
-      schedule: (at, run) => this.clock.schedule(at, () => this.nodes.get(id)?.alive && run()),
+      schedule: (at, run) => {
+        let wait = this.clock.schedule(at, () => {
+          const { stalledUntil, alive } = node();
+          if (!alive) return;
+          if (stalledUntil <= this.clock.now()) run();
+          // A timer that is disposed while its process stands still must not run after it.
+          else wait = this.#clockOf(node).schedule(stalledUntil, run);
+        });
+        return { [Symbol.dispose]: () => wait[Symbol.dispose]() };
+      },
     };
+  }
+
+  isStalled(node: TestNode): boolean {
+    return node.stalledUntil > this.clock.now();
+  }
+
+  /** The process does nothing for a while; what comes meanwhile it takes in a burst. */
+  stall(node: TestNode, lasts: Millis): void {
+    node.stalledUntil = Math.max(node.stalledUntil, this.clock.now() + lasts);
+  }
+
+  /** Runs something in the node's process: now, after its stall, or never. */
+  whenAwake(node: TestNode, run: () => void): void {
+    if (!node.alive) return;
+    if (!this.isStalled(node)) run();
+    else this.clock.schedule(node.stalledUntil, () => this.whenAwake(node, run));
+  }
+
+  carryCtl(from: NodeId, to: NodeId, payload: Uint8Array): void {
+    this.sent++;
+    const bytes = payload.slice();
+    this.clock.schedule(this.clock.now() + 1 + Math.floor(3 * this.random()), () => {
+      const target = this.nodes.get(to);
+      const answer = { ctl: (reply: Uint8Array) => this.carryCtl(to, from, reply) };
+      if (target && this.linkOpen(from, to)) this.whenAwake(target, () => target.relay.receive(bytes, answer));
+    });
   }
 
   advance(by: Millis): void {
@@ -196,6 +287,11 @@ export class Cluster {
   #arrive(from: NodeId, to: NodeId, message: WireMessage, settle: ((outcome: AskOutcome) => void) | null): void {
     const target = this.nodes.get(to);
     if (!target?.alive || !target.messenger.connected) return;
+    this.whenAwake(target, () => this.#receive(target, from, message, settle));
+  }
+
+  #receive(target: TestNode, from: NodeId, message: WireMessage, settle: ((outcome: AskOutcome) => void) | null): void {
+    const to = target.id;
     this.observe(from, to, message);
     if (!settle) {
       target.messenger.onMessage(from, message);

@@ -15,6 +15,8 @@ export interface NatsServer extends AsyncDisposable {
   kill(): Promise<void>;
   freeze(): void;
   thaw(): void;
+  /** Asks its clients to go elsewhere, one after the other, and then ends. */
+  lameDuck(): void;
 }
 
 const BINARY = process.env.NATS_SERVER ?? "nats-server";
@@ -88,6 +90,10 @@ class Server implements NatsServer {
 
   thaw(): void {
     this.#process?.kill("SIGCONT");
+  }
+
+  lameDuck(): void {
+    this.#process?.kill("SIGUSR2");
   }
 
   async #end(signal: NodeJS.Signals): Promise<void> {

@@ -46,6 +46,18 @@ describe("the logger", () => {
     expect(Object.keys(lines[0] ?? {})).not.toContain("pid");
   });
 
+  it("writes records of requests in the form of every other line, and only where info is shown", () => {
+    const { lines, logger } = start();
+    logger.record("request", { status: 200, reason: 'a "quoted" \n reason' });
+    logger.level = "warn";
+    logger.record("request", { status: 500 });
+    const time = expect.any(String);
+    expect(lines).toEqual([
+      { level: "info", time, node: "kas-0", status: 200, reason: 'a "quoted" \n reason', msg: "request" },
+    ]);
+    expect(new Date(String(lines[0]?.time)).toISOString()).toBe(lines[0]?.time);
+  });
+
   it("writes an error with its cause", () => {
     const { lines, logger } = start();
     logger.error("a cell failed", { err: failed("internal", "outer", new Error("inner")) });
@@ -120,7 +132,8 @@ describe("the logger", () => {
     const module = new URL("../../src/telemetry/logger.ts", import.meta.url).href;
     const script = `import { createLogger } from ${JSON.stringify(module)};
       const logger = createLogger();
-      for (let i = 0; i < 500; i++) logger.info("line", { i });
+      for (let i = 0; i < 250; i++) logger.info("line", { i });
+      for (let i = 0; i < 250; i++) logger.record("line", { i });
       process.exit(0);`;
     const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script]);
     expect(stdout).toBe("");

@@ -20,6 +20,8 @@ class SocketCarrier implements Carrier {
     socket.on("error", (error) => {
       this.#reason = error.message;
     });
+    // A listener may allow half-open sockets; a link knows none: who has ended will never answer.
+    socket.once("end", () => socket.end());
     socket.once("close", () => this.onClosed(this.#reason));
   }
 

@@ -35,6 +35,10 @@ export type ClusterOptions = {
   readonly settingsOf?: (index: number) => Tree;
   readonly users?: Tree;
   readonly env?: Readonly<Record<string, string>>;
+  /** The same for one node. */
+  readonly envOf?: (index: number) => Readonly<Record<string, string>>;
+  /** A NATS of the test's own instead of one that lives and ends with the cluster. */
+  readonly natsUrl?: string;
 };
 
 export type AgentSeed = Omit<AgentkOptions, "kas"> & {
@@ -74,7 +78,7 @@ export class Cluster implements AsyncDisposable {
   static async start(options: ClusterOptions): Promise<Cluster> {
     await using owned = new AsyncDisposableStack();
     const dir = owned.use(new RunDir("cluster"));
-    const nats = options.nodes > 1 ? owned.use(await startNatsServer()) : null;
+    const nats = options.nodes > 1 && !options.natsUrl ? owned.use(await startNatsServer()) : null;
     const certificates = (options.tls ?? "none") === "none" ? null : await makeCertificates(dir);
     const cluster = new Cluster(options, owned.move(), dir, { nats, certificates });
     try {
@@ -108,14 +112,17 @@ export class Cluster implements AsyncDisposable {
     const settings: NodeSettings = {
       name: `kas-${index}`,
       cluster: this.#cluster,
-      natsUrl: this.nats?.url ?? null,
+      natsUrl: this.#options.natsUrl ?? this.nats?.url ?? null,
       secrets: this.secrets,
       staticFile: this.#staticFile,
       tls: this.#options.tls ?? "none",
       certificates: this.certificates,
       more: merge(this.#options.settings ?? {}, this.#options.settingsOf?.(index) ?? {}),
     };
-    this.nodes[index] = await KasNode.start(this.dir, settings, this.#options.env);
+    this.nodes[index] = await KasNode.start(this.dir, settings, {
+      ...this.#options.env,
+      ...this.#options.envOf?.(index),
+    });
   }
 
   async ready(): Promise<void> {

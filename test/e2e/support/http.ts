@@ -1,8 +1,8 @@
 /**
- * A caller over HTTP/1.1, one connection a request and none kept alive, so that what is open after a test is not ours.
+ * A caller over HTTP/1.1, one connection a request and none kept alive (unless asked), so that what is open after a test is not ours.
  * `request` gives the answer as it comes; `fetchText` reads it to its end and fails when the answer was cut.
  */
-import { type IncomingHttpHeaders, type IncomingMessage, request as plain } from "node:http";
+import { type Agent, type IncomingHttpHeaders, type IncomingMessage, request as plain } from "node:http";
 import { request as secure } from "node:https";
 import type { Readable } from "node:stream";
 import { text as readText } from "node:stream/consumers";
@@ -14,12 +14,14 @@ export type CallOptions = {
   readonly ca?: string;
   readonly signal?: AbortSignal;
   readonly within?: number;
+  /** Keeps connections; without it every request has one of its own. */
+  readonly agent?: Agent;
 };
 
 export type Answer = { readonly status: number; readonly headers: IncomingHttpHeaders; readonly text: string };
 
-function start(url: string, { method = "GET", headers = {}, ca, signal, within = 30_000 }: CallOptions) {
-  const options = { method, headers, agent: false as const, timeout: within, ...(signal && { signal }) };
+function start(url: string, { method = "GET", headers = {}, ca, signal, within = 30_000, agent }: CallOptions) {
+  const options = { method, headers, agent: agent ?? (false as const), timeout: within, ...(signal && { signal }) };
   const call = url.startsWith("https:") ? secure(url, { ...options, ...(ca && { ca }) }) : plain(url, options);
   call.on("timeout", () => call.destroy(new Error(`${method} ${url}: nothing came for ${within} ms`)));
   return call;

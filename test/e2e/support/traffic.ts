@@ -65,7 +65,7 @@ export class Traffic {
 }
 
 /** Codes that promise that nothing ran. */
-const PROOF = new Set(["agent-offline", "node-gone", "draining", "busy", "cluster-unavailable"]);
+export const PROOF = new Set(["agent-offline", "node-gone", "draining", "busy", "cluster-unavailable"]);
 
 /** Compares what callers were told with what the upstream saw. */
 export function expectAtMostOnce(outcomes: readonly Outcome[], upstream: Upstream): void {

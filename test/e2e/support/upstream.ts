@@ -1,6 +1,7 @@
 /**
  * The service behind the agents, in the test's own process: it counts how often each request ran (by `?id=`), streams as fast
- * as it is read, streams slowly, stalls, hashes uploads and echoes upgraded bytes. It knows who is still being served.
+ * as it is read, streams slowly, stalls, hashes uploads and echoes upgraded bytes. It knows who is still being served, and its
+ * answers say in `x-upstream` whose service they came from.
  */
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -22,6 +23,7 @@ export class Upstream implements AsyncDisposable {
   readonly executions = new Map<string, number>();
   /** When each chunk of each `/slow?id=` was written. */
   readonly written = new Map<string, number[]>();
+  readonly name: string;
   readonly #server: Server;
   readonly #held = new Map<string, ServerResponse>();
   #active = 0;
@@ -32,18 +34,20 @@ export class Upstream implements AsyncDisposable {
     "/slow": (url, _request, response) => this.#slow(url, response),
     "/stall": (_url, _request, response) => void response.writeHead(200).flushHeaders(),
     "/count": (_url, _request, response) => void response.end("counted"),
+    "/answer": (url, request, response) => this.#answer(url, request, response),
     "/hold": (url, _request, response) => void this.#held.set(url.searchParams.get("id") ?? "", response),
     "/upload": (_url, request, response) => this.#upload(request, response),
   };
 
-  private constructor() {
+  private constructor(name: string) {
+    this.name = name;
     this.#server = createServer((request, response) => void this.#serve(request, response));
     this.#server.keepAliveTimeout = 60_000;
-    this.#server.on("upgrade", (_request, socket, head) => this.#echo(socket, head));
+    this.#server.on("upgrade", (request, socket, head) => this.#echo(request, socket, head));
   }
 
-  static async listen(): Promise<Upstream> {
-    const upstream = new Upstream();
+  static async listen(name = ""): Promise<Upstream> {
+    const upstream = new Upstream(name);
     upstream.#server.listen(0, "127.0.0.1");
     await once(upstream.#server, "listening");
     return upstream;
@@ -80,11 +84,16 @@ export class Upstream implements AsyncDisposable {
     });
   }
 
+  #count(url: URL): void {
+    const id = url.searchParams.get("id");
+    if (id !== null) this.executions.set(id, (this.executions.get(id) ?? 0) + 1);
+  }
+
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.#begin((ended) => response.once("close", ended));
     const url = new URL(request.url ?? "/", "http://upstream");
-    const id = url.searchParams.get("id");
-    if (id !== null) this.executions.set(id, (this.executions.get(id) ?? 0) + 1);
+    this.#count(url);
+    if (this.name) response.setHeader("x-upstream", this.name);
     const handler = this.#handlers[url.pathname];
     if (!handler) {
       response.writeHead(404).end("no such path here");
@@ -115,6 +124,18 @@ export class Upstream implements AsyncDisposable {
     response.end();
   }
 
+  /** Without a length: pieces that each name the request, `ms` apart, then an end that shows whether all of it arrived. */
+  async #answer(url: URL, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    request.resume();
+    const id = url.searchParams.get("id") ?? "";
+    for (let left = Number(url.searchParams.get("pieces") ?? 1); left > 0 && !response.destroyed; left--) {
+      response.write(`piece ${id}\n`);
+      const pause = Number(url.searchParams.get("ms") ?? 0);
+      if (pause > 0) await sleep(pause);
+    }
+    response.end(`end ${id}\n`);
+  }
+
   async #upload(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const hash = createHash("sha256");
     let bytes = 0;
@@ -125,7 +146,8 @@ export class Upstream implements AsyncDisposable {
     response.end(JSON.stringify({ sha256: hash.digest("hex"), bytes }));
   }
 
-  #echo(socket: Duplex, head: Buffer): void {
+  #echo(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    this.#count(new URL(request.url ?? "/", "http://upstream"));
     this.#begin((ended) => socket.once("close", ended));
     socket.on("error", () => socket.destroy());
     socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");

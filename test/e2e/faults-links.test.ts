@@ -1,0 +1,212 @@
+/**
+ * Networks that fail between live processes: half-open sockets, black holes in one direction or both, resets, partitions. Each
+ * scenario ends with its invariants on the recorded history and with the leak gate.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { Direction, FaultyProxy } from "./support/faulty-proxy.ts";
+import { took, wasAnswered } from "./support/history.ts";
+import type { LeakGate } from "./support/leak-gate.ts";
+import { needNats } from "./support/need.ts";
+import { printOnFailure, report, Scene } from "./support/scene.ts";
+import { until } from "./support/wait.ts";
+
+const nats = await needNats();
+const ALL = [0, 1, 2] as const;
+/** Target 5 s. */
+const SILENT_WITHIN = 25_000;
+/** Target 2 s. */
+const USABLE_WITHIN = 10_000;
+const BROKEN_WITHIN = 45_000;
+
+describe.skipIf(!nats)("networks that fail", () => {
+  let scene: Scene;
+  let gate: LeakGate;
+  printOnFailure(() => scene);
+
+  beforeAll(async () => {
+    scene = await Scene.start({
+      nodes: 3,
+      agents: [
+        { id: 1, on: [1], env: { POD_NAME: "agentk-1" } },
+        { id: 2, on: [2], env: { POD_NAME: "agentk-2" } },
+        { id: 3, on: [0], env: { POD_NAME: "agentk-3" } },
+      ],
+    });
+  }, 120_000);
+  afterAll(async () => await scene?.[Symbol.asyncDispose]());
+  beforeEach(async () => {
+    gate = await scene.restore();
+  }, 120_000);
+
+  /** Requests from everywhere while `fail` does its worst. */
+  const under = async (name: string, fail: () => Promise<void>, perSecond = 40) => {
+    const load = scene.history.load({ name, agents: [1, 2, 3], nodes: ALL, perSecond });
+    await fail();
+    return await load.stop();
+  };
+  const pairs: readonly (readonly [string, readonly Direction[]])[] = [
+    ["both ways", ["up", "down"]],
+    ["towards kas only", ["up"]],
+    ["towards the agent only", ["down"]],
+  ];
+
+  for (const keeps of ["client", "server"] as const) {
+    const side = keeps === "client" ? "the agent" : "kas";
+    it(`F5: makes a link anew when a half-open socket is left at ${side}, and answers typed meanwhile`, async () => {
+      const { agent, proxy } = scene.of(1);
+      const landings = agent.connections.length;
+      proxy.halfOpen(keeps);
+      const cut = performance.now();
+      const asked = await Promise.all(
+        ALL.map(async (node) => await scene.history.send({ agent: 1, node, method: "POST", bound: SILENT_WITHIN })),
+      );
+      await agent.connected(landings + 1, 60_000);
+      const back = performance.now();
+      await scene.reaches({ agent: 1, node: 0 }, USABLE_WITHIN);
+
+      const numbers = { back: back - cut, usable: performance.now() - back, slowest: Math.max(...asked.map(took)) };
+      report(`F5 half-open at ${side}`, { ...numbers, ...(await scene.end(gate, { moreHandles: 2 })) });
+    });
+  }
+
+  it("F6: sends everything over the newer of two connections of a process, while the older is half open", async () => {
+    const { agent, proxy } = scene.of(1);
+    for (let round = 0; round < 3; round++) {
+      const landings = agent.connections.length;
+      proxy.halfOpen("server");
+      await agent.connected(landings + 1, 10_000);
+      const later = await Promise.all(
+        Array.from({ length: 60 }, async (_, n) => {
+          const method = n % 2 === 0 ? "POST" : "GET";
+          return await scene.history.send({ agent: 1, node: n % 3, method, bound: 5_000 }, `newer-${round}`);
+        }),
+      );
+      expect(later.filter((entry) => !wasAnswered(entry))).toEqual([]);
+    }
+    const held = async () => (await scene.cluster.node(1).metrics()).sum("kas_agent_connections");
+    await until("one connection to be left", async () => (await held()) === 1, { within: 10_000 });
+    report("F6", await scene.end(gate, { moreHandles: 2 }));
+  });
+
+  it("F13: reaches the right agent or fails typed while links and NATS break at random", async () => {
+    const ways: readonly FaultyProxy[] = [
+      ...scene.toPeer,
+      ...scene.toNats,
+      ...[1, 2, 3].map((id) => scene.of(id).proxy),
+    ];
+    const entries = await under("chaos", async () => {
+      const until = performance.now() + 25_000;
+      while (performance.now() < until) {
+        const way = ways[Math.floor(Math.random() * ways.length)];
+        const directions = pairs[Math.floor(Math.random() * pairs.length)]?.[1] ?? [];
+        if (Math.random() < 0.3) way?.reset();
+        else way?.blackHole(...directions);
+        await sleep(200 + Math.random() * 2_800);
+        if (Math.random() < 0.7) way?.heal();
+        if (Math.random() < 0.3) for (const each of ways) each.heal();
+      }
+      for (const each of ways) each.heal();
+    });
+    await scene.settled();
+    await scene.warmAgain();
+
+    expect(entries.filter(wasAnswered).length).toBeGreaterThan(entries.length / 4);
+    report("F13", await scene.end(gate, { within: 30_000, moreHandles: 4 }));
+  });
+
+  it("F14: takes at most one hop and never reaches another agent while views differ for 5 s and longer", async () => {
+    const views = async () =>
+      new Set(await Promise.all(ALL.map(async (n) => (await scene.cluster.node(n).metrics()).sum("kas_ring_view"))));
+    const hops = async () =>
+      await Promise.all(
+        ALL.map(async (n) => {
+          const metrics = await scene.cluster.node(n).metrics();
+          return {
+            out: metrics.sum("kas_streams_opened_total", { hop: "remote" }),
+            in: metrics.sum("kas_streams_opened_total", { hop: "inbound" }),
+          };
+        }),
+      );
+    const before = await hops();
+    const entries = await under("split", async () => {
+      scene.toNats[0]?.blackHole();
+      scene.toPeer[0]?.blackHole();
+      await until("views to differ", async () => (await views()).size > 1, { within: 30_000 });
+      await sleep(5_000);
+      scene.toNats[0]?.heal();
+      scene.toPeer[0]?.heal();
+    });
+    await scene.settled();
+    await scene.warmAgain();
+    const after = await hops();
+    const sum = (side: "in" | "out") =>
+      after.reduce((total, now, n) => total + now[side] - (before[n]?.[side] ?? 0), 0);
+
+    expect(sum("in"), "a node that took a stream of another never passed it on to a third").toBeLessThanOrEqual(
+      sum("out"),
+    );
+    expect(entries.filter(wasAnswered).length).toBeGreaterThan(entries.length / 4);
+    report("F14", { hops: sum("in"), ...(await scene.end(gate, { within: 30_000, moreHandles: 4 })) });
+  });
+
+  for (const [name, directions] of pairs) {
+    it(`F21: ends a watch with an error when the agent's network is silent ${name}`, async () => {
+      const { proxy } = scene.of(1);
+      const watch = scene.history.begin(
+        { agent: 1, node: 0, path: "/answer?pieces=3000&ms=100", bound: 60_000 },
+        "watch",
+      );
+      await until("the watch to run", () => scene.upstream(1).active === 1);
+      proxy.blackHole(...directions);
+      const silent = performance.now();
+      const entry = await watch.ended;
+      const broken = performance.now() - silent;
+      proxy.heal();
+
+      expect(entry.outcome).toMatchObject({ type: "broken" });
+      expect(broken).toBeLessThan(BROKEN_WITHIN);
+      await scene.reaches({ agent: 1, node: 0 }, USABLE_WITHIN);
+      report(`F21 agent ${name}`, { broken, ...(await scene.end(gate, { moreHandles: 2 })) });
+    });
+  }
+
+  it("F21: ends a watch with an error when the network between two nodes is silent", async () => {
+    for (const directions of [["up", "down"], ["up"], ["down"]] as const) {
+      const watch = scene.history.begin(
+        { agent: 1, node: 0, path: "/answer?pieces=3000&ms=100", bound: 60_000 },
+        "watch",
+      );
+      await until("the watch to run", () => scene.upstream(1).active === 1);
+      scene.toPeer[1]?.blackHole(...directions);
+      const silent = performance.now();
+      const entry = await watch.ended;
+      const broken = performance.now() - silent;
+      scene.toPeer[1]?.heal();
+
+      expect(entry.outcome).toMatchObject({ type: "broken" });
+      expect(broken).toBeLessThan(BROKEN_WITHIN);
+      report(`F21 peers ${directions.join(" and ")}`, { broken });
+      await scene.settled();
+      await scene.reaches({ agent: 1, node: 0 }, 20_000);
+    }
+    report("F21 peers", await scene.end(gate, { moreHandles: 4 }));
+  });
+
+  it("F22: fails no request that arrives exactly when its link is replaced (a new agentk every second for 15 s)", async () => {
+    const load = scene.history.load({ name: "replaced", agents: [1], nodes: ALL, perSecond: 60 });
+    let current = scene.of(1).agent;
+    for (let round = 0; round < 8; round++) {
+      const next = await scene.place({ id: 1, on: [round % 3] });
+      await sleep(300);
+      const { code } = await current.child.stop();
+      expect(code).toBe(0);
+      current = next.agent;
+    }
+    const entries = await load.stop();
+
+    expect(entries.filter((entry) => !wasAnswered(entry))).toEqual([]);
+    expect(entries.length).toBeGreaterThan(300);
+    report("F22", await scene.end(gate, { moreHandles: 3 }));
+  });
+});
