@@ -103,8 +103,8 @@ export function applyDigest(state: Home, from: NodeId, digest: Digest, settings:
   channel.verified = true;
   // The holder may not have heard that these are over.
   const superseded: HomeOut[] = [];
-  for (const held of channel.entries.values()) {
-    if (held.superseded) superseded.push({ type: "superseded", holder: from, connection: held.entry.connection });
+  for (const { holder, connection } of state.superseded) {
+    if (holder === from) superseded.push({ type: "superseded", holder, connection });
   }
   return [state, superseded];
 }
@@ -145,27 +145,32 @@ export function removeLocal(
 function put(state: Home, channel: Channel, entry: Entry, now: Millis, out: HomeOut[]): void {
   const known = channel.entries.get(entry.connection);
   if (known) {
-    channel.hash ^= entryHash(known.entry) ^ entryHash(entry);
-    known.entry = entry;
+    channel.hash ^= entryHash(known) ^ entryHash(entry);
+    Object.assign(known, entry);
     return;
   }
   const head = state.agents.get(entry.agent) ?? null;
-  const held: Held = { entry, holder: channel.holder, superseded: false, next: head };
+  const held = holdOf(entry, channel.holder, head);
   for (let other = head; other; other = other.next) {
-    if (!other.superseded && supersedes(entry, other.entry)) supersede(other, out);
-    else if (supersedes(other.entry, entry)) supersede(held, out);
+    if (!state.superseded.has(other) && supersedes(entry, other)) supersede(state, other, out);
+    else if (supersedes(other, entry)) supersede(state, held, out);
   }
   channel.entries.set(entry.connection, held);
   channel.hash ^= entryHash(entry);
   state.agents.set(entry.agent, held);
   state.departures.delete(entry.agent);
-  if (!held.superseded) notify(state, entry.agent, now, out);
+  if (!state.superseded.has(held)) notify(state, entry.agent, now, out);
 }
 
-function supersede(held: Held, out: HomeOut[]): void {
-  if (held.superseded) return;
-  held.superseded = true;
-  out.push({ type: "superseded", holder: held.holder, connection: held.entry.connection });
+function holdOf(entry: Entry, holder: NodeId, next: Held | null): Held {
+  const { connection, agent, instance, process, link, lost, since, draining } = entry;
+  return { connection, agent, instance, process, link, lost, since, draining, holder, next };
+}
+
+function supersede(state: Home, held: Held, out: HomeOut[]): void {
+  if (state.superseded.has(held)) return;
+  state.superseded.add(held);
+  out.push({ type: "superseded", holder: held.holder, connection: held.connection });
 }
 
 function notify(state: Home, agent: AgentId, now: Millis, out: HomeOut[]): void {
@@ -186,8 +191,9 @@ function remove(
   const held = channel.entries.get(connection);
   if (!held) return state;
   channel.entries.delete(connection);
-  channel.hash ^= entryHash(held.entry);
-  const { agent } = held.entry;
+  state.superseded.delete(held);
+  channel.hash ^= entryHash(held);
+  const { agent } = held;
   unlink(state, held);
   // Entries of slots that moved to another home did not depart.
   const ours = channel.holder === state.self || hasSlot(channel.slots, slotOf(agent));
@@ -198,10 +204,10 @@ function remove(
 }
 
 function unlink(state: Home, held: Held): void {
-  const head = state.agents.get(held.entry.agent);
+  const head = state.agents.get(held.agent);
   if (head === held) {
-    if (held.next) state.agents.set(held.entry.agent, held.next);
-    else state.agents.delete(held.entry.agent);
+    if (held.next) state.agents.set(held.agent, held.next);
+    else state.agents.delete(held.agent);
     return;
   }
   for (let before = head ?? null; before; before = before.next) {

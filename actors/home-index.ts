@@ -14,8 +14,11 @@ export type HomeSettings = {
   readonly watchFor: Millis;
 };
 
-/** An entry in its agent's list; `next` is another connection of the same agent. */
-export type Held = { entry: Entry; readonly holder: NodeId; superseded: boolean; next: Held | null };
+/** An entry in its agent's list, one object because an index holds very many; `next` is another connection of the same agent. */
+export type Held = { -readonly [Field in keyof Entry]: Entry[Field] } & {
+  readonly holder: NodeId;
+  next: Held | null;
+};
 
 export type Channel = {
   readonly holder: NodeId;
@@ -38,6 +41,8 @@ export type Home = {
   readonly bornAt: Millis;
   readonly channels: Map<NodeId, Channel>;
   readonly agents: Map<AgentId, Held>;
+  /** Few, and soon gone: their holders close them. */
+  readonly superseded: Set<Held>;
   readonly watches: Map<AgentId, Map<NodeId, Millis>>;
   /** Agents without a connection, oldest departure first. */
   readonly departures: Map<AgentId, Departure>;
@@ -102,8 +107,8 @@ export function ask(state: Home, agent: AgentId, settings: HomeSettings, now: Mi
 export function routesOf(state: Home, agent: AgentId): HomeRoute[] {
   const routes: HomeRoute[] = [];
   for (let held = state.agents.get(agent) ?? null; held; held = held.next) {
-    if (held.superseded) continue;
-    routes.push({ node: held.holder, connection: held.entry.connection, draining: held.entry.draining });
+    if (state.superseded.has(held)) continue;
+    routes.push({ node: held.holder, connection: held.connection, draining: held.draining });
   }
   return routes;
 }

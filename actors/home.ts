@@ -20,6 +20,7 @@ export function createHome(self: NodeId, settings: HomeSettings): Actor<Home, Ho
         bornAt: 0,
         channels: new Map(),
         agents: new Map(),
+        superseded: new Set(),
         watches: new Map(),
         departures: new Map(),
         forgotUntil: Number.NEGATIVE_INFINITY,

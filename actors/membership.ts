@@ -108,7 +108,8 @@ function openWindow(state: Membership, settings: MembershipSettings, now: Millis
 }
 
 function windowOver(state: Membership, now: Millis): MembershipStep {
-  if (state.phase !== "joining") return [state, []];
+  // Without a bus nobody can have said that our name is taken: the window opens again with it.
+  if (state.phase !== "joining" || (!state.connected && !state.alone)) return [state, []];
   const name = nameOf(state.self);
   const self = nodeId(name, Math.max(incarnationOf(state.self), state.highest + 1));
   const [next, effects] = settle({ ...state, self, phase: "up" });

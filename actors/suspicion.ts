@@ -35,9 +35,13 @@ type Judged = {
 
 export const sweepEvery = (settings: MembershipSettings): Millis => settings.heartbeat / 4;
 
+/** Links are pinged every second and lost after four silent ones, however fast heartbeats are. */
+const QUIET_LEAST = 2_000;
+const LINK_DEAD_LEAST = 4_000;
+
 /** A link silent for two heartbeats is chosen last, and vetoes nothing. */
 const isQuiet = (peer: Peer, settings: MembershipSettings, now: Millis): boolean =>
-  now - peer.linkHeardAt > 2 * settings.heartbeat;
+  now - peer.linkHeardAt > Math.max(QUIET_LEAST, 2 * settings.heartbeat);
 
 const isRefused = (peer: Peer, now: Millis): boolean => now - peer.refusedAt <= PROOF_WINDOW;
 
@@ -97,12 +101,13 @@ function judge(peer: Peer, judged: Judged): PeerState | "gone" {
 
 function lostBySilence(peer: Peer, { settings, factor, now }: Judged): "gone" | "mute" | null {
   if (now - peer.heardAt <= settings.dead * factor) return null;
-  return now - peer.linkHeardAt > settings.dead ? "gone" : "mute";
+  return now - peer.linkHeardAt > Math.max(LINK_DEAD_LEAST, settings.dead) ? "gone" : "mute";
 }
 
 function lostFrozen(peer: Peer, { settings, factor, now }: Judged): "lost" | "mute" | null {
   if (isRefused(peer, now)) return "lost";
-  if (peer.linkHeardAt !== NEVER && now - peer.linkHeardAt > settings.dead * factor) return "lost";
+  const deadAfter = Math.max(LINK_DEAD_LEAST, settings.dead * factor);
+  if (peer.linkHeardAt !== NEVER && now - peer.linkHeardAt > deadAfter) return "lost";
   return peer.state === "mute" ? "mute" : null;
 }
 

@@ -13,7 +13,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "src/net": ["src/runtime"],
   "src/bus": ["src/runtime"],
   "src/link": ["src/runtime"],
-  "src/grpc": ["src/gen", "src/link"],
+  "src/grpc": ["src/gen", "src/link", "src/runtime"],
   "src/auth": ["src/runtime", "src/link", "src/config"],
   "src/cluster": ["src/bus", "src/link", "src/runtime"],
   "src/telemetry": ["src/runtime", "src/bus"],

@@ -24,8 +24,11 @@ export interface Running {
 /** Usage errors have this exit code, like every other. */
 const FAULT = 1;
 const SIGNAL_NUMBERS: Readonly<Record<string, number>> = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 };
-/** A terminal sends Ctrl-C to the launcher and to us, and the launcher passes its own on: one keypress, two signals. */
-const SAME_KEYPRESS = 100;
+/**
+ * Who signals the whole process group (a terminal's Ctrl-C, a supervisor) reaches the launcher and us, and the launcher passes
+ * its own on: one signal that arrives twice.
+ */
+const SAME_SIGNAL = 100;
 
 /** A program of commander that writes through `process` and throws instead of exiting; also in its subcommands. */
 export function program(name: string, description: string, process: CommandProcess): Command {
@@ -75,7 +78,7 @@ export async function serve(
   let running: Running | null = null;
   let first = -1;
   process.onSignal((signal) => {
-    if (first >= 0 && signal !== "SIGTERM" && now() - first < SAME_KEYPRESS) return;
+    if (first >= 0 && now() - first < SAME_SIGNAL) return;
     if (first >= 0 || !running) return end(128 + (SIGNAL_NUMBERS[signal] ?? 0));
     first = now();
     finish(running).then(() => end(0), fail);

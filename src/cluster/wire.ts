@@ -130,13 +130,17 @@ function decodeHeartbeat([seq, state, hello, address, connections, view, nats = 
 /** Shared: nearly every entry has none, and an index holds many entries. */
 const NO_LINKS: readonly number[] = [];
 
+/** Decoded text may be a slice that keeps all text of its message alive; what an index keeps for long is a copy. */
+const own = (text: string): string => Buffer.from(text).toString();
+
 function decodeEntry(value: unknown): Entry | null {
   if (!Array.isArray(value)) return null;
   const [connection, agent, instance, process, link, lost, since, draining]: Body = value;
   const links = listOf(lost, (element) => (isCount(element) ? element : null));
   if (!isConnection(connection) || !isAgent(agent) || !isText(instance) || !isText(process)) return null;
   if (!isCount(link) || !links || !isTime(since) || typeof draining !== "boolean") return null;
-  return { connection, agent, instance, process, link, lost: links.length > 0 ? links : NO_LINKS, since, draining };
+  const given = links.length > 0 ? links : NO_LINKS;
+  return { connection, agent, instance: own(instance), process: own(process), link, lost: given, since, draining };
 }
 
 function decodeSnap([epoch, seq, part, parts, slots, list]: Body): RoutingMessage | null {

@@ -2,6 +2,7 @@
  * A gRPC server without a port: listeners hand it sockets (already decrypted ones too) and it answers every call
  * through `ServerCall`. Limits are always set; grpc-js's defaults have none.
  */
+import type { ServerHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
 import { promisify } from "node:util";
 import {
@@ -13,7 +14,9 @@ import {
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import type { Millis } from "../../actors/actor.ts";
 import { failed } from "../failed.ts";
+import { type Clock, systemClock } from "../runtime/clock.ts";
 import { type Answer, type BugReport, takeOver } from "./call.ts";
 
 export type GrpcLimits = {
@@ -23,6 +26,8 @@ export type GrpcLimits = {
   readonly maxMessageBytes: number;
   /** What one HTTP/2 session may hold, MiB. */
   readonly maxSessionMiB: number;
+  /** A connection without a call for this long is closed: it may lead nowhere any more. */
+  readonly maxIdleMs?: number;
 };
 
 export type GrpcService = { readonly definition: ServiceDefinition; readonly handlers: UntypedServiceImplementation };
@@ -36,7 +41,11 @@ export type GrpcServerOptions = {
   readonly fallback?: Answer;
   readonly limits: GrpcLimits;
   readonly bug: BugReport;
+  readonly clock?: Clock;
 };
+
+/** Between the end of a connection here and the other side's. */
+const ENDED_WITHIN: Millis = 5_000;
 
 export interface GrpcServer extends AsyncDisposable {
   /** Speaks HTTP/2 on it from now on and owns it. */
@@ -56,10 +65,11 @@ const serverOptions = (limits: GrpcLimits): ServerOptions => ({
   "grpc.max_send_message_length": limits.maxMessageBytes,
   "grpc-node.max_session_memory": limits.maxSessionMiB,
   "grpc.enable_channelz": 0,
+  ...(limits.maxIdleMs !== undefined && { "grpc.max_connection_idle_ms": limits.maxIdleMs }),
 });
 
 export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
-  const { methods, services = [], fallback, limits, bug } = options;
+  const { methods, services = [], fallback, limits, bug, clock = systemClock } = options;
   const paths = services.flatMap(({ definition }) => Object.values(definition).map(({ path }) => path));
   const plain = new Set(paths);
   const interceptor: ServerInterceptor = ({ path }, call) => {
@@ -84,6 +94,11 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       socket.once("close", () => sockets.delete(socket));
       // Listeners leave sockets half-open; who stops sending can no more take an HTTP/2 answer, so that is the end here.
       socket.once("end", () => socket.end());
+      // And who takes our end and never answers it is gone: HTTP/2 alone would wait for it without limit.
+      socket.once("finish", () => {
+        const answered = clock.schedule(clock.now() + ENDED_WITHIN, () => socket.destroy());
+        socket.once("close", () => answered[Symbol.dispose]());
+      });
       injector.injectConnection(socket);
     },
     drain,
@@ -95,6 +110,17 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       await Promise.all([gone, ...closed]);
     },
   };
+}
+
+/** The HTTP/2 stream under a call, which grpc-js itself can end only once the other side has ended too. */
+export function streamOf(call: object): ServerHttp2Stream | null {
+  let inner: unknown = Reflect.get(call, "call");
+  while (typeof inner === "object" && inner !== null) {
+    const stream: unknown = Reflect.get(inner, "stream");
+    if (stream) return stream as ServerHttp2Stream;
+    inner = Reflect.get(inner, "nextCall");
+  }
+  return null;
 }
 
 /** grpc-js looks methods up in a private Map and has no handler for the rest. See docs/adr/0006-raw-routing.md. */

@@ -13,8 +13,8 @@ import { agentTunnel, agentTunnelHandlers } from "./agent-tunnel.ts";
 import type { ClusterNode } from "./cluster-node.ts";
 import { helloOf } from "./greeting.ts";
 
-/** An agent holds one call; a few more while it moves to another node. */
-const LIMITS = { maxConcurrentStreams: 100, maxMessageBytes: 256 * 1024, maxSessionMiB: 32 };
+/** An agent holds one call; a few more while it moves to another node. Whose call has ended closes its connection itself. */
+const LIMITS = { maxConcurrentStreams: 100, maxMessageBytes: 256 * 1024, maxSessionMiB: 32, maxIdleMs: 5_000 };
 
 export type AgentServerOptions = {
   readonly auth: Auth;

@@ -2,13 +2,16 @@
  * The call an agent holds open (`kas.agent.v1.AgentTunnel/Connect`): who it is comes from its token alone, and once both
  * sides have greeted, its link is a connection of this node until either side ends it.
  */
+import { constants } from "node:http2";
 import type { ServerDuplexStream, ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js";
+import type { Millis } from "../../actors/actor.ts";
 import { failure } from "../../actors/failure.ts";
 import type { ConnectionId } from "../../actors/ids.ts";
 import { type AgentIdentity, type Auth, isRefusal } from "../auth/auth.ts";
 import type { Holder } from "../cluster/holder.ts";
 import type { Routing } from "../cluster/routing.ts";
 import { failed } from "../failed.ts";
+import { streamOf } from "../grpc/server.ts";
 import { serverCallCarrier } from "../link/carriers/grpc-call.ts";
 import { type Hello, type Link, type LinkOptions, SERVICE_CAPABILITY } from "../link/link.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -16,6 +19,8 @@ import { failureOf, grpcStatus } from "../status.ts";
 import type { Logger } from "../telemetry/logger.ts";
 
 const identity = (bytes: Buffer): Buffer => bytes;
+/** An agent that hears that its link is over has ended the call by then. */
+const ENDED_WITHIN: Millis = 2_000;
 
 export const agentTunnel: ServiceDefinition = {
   connect: {
@@ -83,10 +88,6 @@ function bearerOf(call: Call): string | null {
 function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): void {
   const { routing, holder, log } = options;
   let id: ConnectionId | null = null;
-  // Until its link is up the holder does not know it, and could not end it.
-  const greeting = options.auth.onRevoked((tokens) => {
-    if (tokens.has(agent.tokenId)) link.destroy(failure("unauthenticated", "this agent's token was revoked"));
-  });
   const fields = { agent_id: agent.agentId, peer: call.getPeer() };
   const link = options.openLink({
     clock: options.clock,
@@ -120,6 +121,7 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
       fault: (err) => log.error("a handler of a stream threw", { ...fields, err }),
       closed(reason) {
         greeting[Symbol.dispose]();
+        endSoon(options.clock, call);
         if (id === null) {
           options.connects("error");
           log.warn("agent link ended before it was up", { ...fields, ...reason });
@@ -134,6 +136,18 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
       },
     },
   });
+  // Until its link is up the holder does not know it, and could not end it.
+  const greeting = options.auth.onRevoked((tokens) => {
+    if (tokens.has(agent.tokenId)) link.destroy(failure("unauthenticated", "this agent's token was revoked"));
+  });
+}
+
+/** The call of an agent that vanished without a word would keep its connection open for hours. */
+function endSoon(clock: Clock, call: Call): void {
+  const stream = streamOf(call);
+  if (!stream || stream.closed || stream.destroyed) return;
+  const timer = clock.schedule(clock.now() + ENDED_WITHIN, () => stream.close(constants.NGHTTP2_CANCEL));
+  stream.once("close", () => timer[Symbol.dispose]());
 }
 
 const servicesOf = ({ capabilities }: Hello): readonly string[] =>

@@ -5,6 +5,7 @@
  */
 import { type IncomingMessage, ServerResponse, STATUS_CODES, validateHeaderName, validateHeaderValue } from "node:http";
 import type { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
 import { type Failure, type FailureCode, failure } from "../../actors/failure.ts";
 import type { TokenId } from "../auth/auth.ts";
 import { failed } from "../failed.ts";
@@ -207,7 +208,8 @@ export class Upgrade implements StreamHandler {
     if (this.#over || this.#answer?.ended) return;
     this.#visit.record.failure = reason;
     const silent = MAY_HAVE_RUN.has(reason.code) || (reason.code === "deadline" && this.#accepted);
-    if (this.#switched || (this.#answer === null && silent && this.#visit.stream)) this.#socket.destroy();
+    if (this.#switched) abort(this.#socket);
+    else if (this.#answer === null && silent && this.#visit.stream) this.#socket.destroy();
     else (this.#answer ?? this.#ordinary()).fail(reason, this.#visit.traceId, this.#visit.extra);
   }
 
@@ -253,3 +255,10 @@ export function rawHead(status: number, flat: readonly string[]): string {
 const unfit = (cause: Error) => failed("protocol", "the cluster's answer has a header that is not valid HTTP", cause);
 
 function ignore(): void {}
+
+/** Bytes after an upgrade have no frame that would show that they were cut: a reset must not look like an end. */
+function abort(socket: Socket): void {
+  // TLS shows it by itself: its end says goodbye, its destruction does not.
+  if (socket instanceof TLSSocket) socket.destroy();
+  else socket.resetAndDestroy();
+}

@@ -78,7 +78,7 @@ describe("a registrar", () => {
       .tell({ type: "assign", slots: everything, entries: [entry(1)] })
       .advance(10);
     sim.take();
-    sim.tell({ type: "acked", position: { epoch: 2, seq: 9 } }).tell({ type: "acked", position: { epoch: 3, seq: 9 } });
+    sim.tell({ type: "acked", position: { epoch: 2, seq: 1 } }).tell({ type: "acked", position: { epoch: 3, seq: 9 } });
     expect(sim.take()).toEqual([]);
     sim.tell({ type: "acked", position: { epoch: 3, seq: 1 } });
     expect(sim.take()).toEqual([{ type: "registered", connection: 1 }]);

@@ -56,6 +56,13 @@ describe("join", () => {
     expect(sim.tell({ type: "connection", connected: true }).advance(1_500).state.phase).toBe("up");
   });
 
+  it("listens anew when its bus went away in the window", () => {
+    const sim = a("a").tell({ type: "join" }).advance(500).tell({ type: "connection", connected: false });
+    expect(sim.advance(10_000).state.phase).toBe("joining");
+    expect(sim.tell({ type: "connection", connected: true }).advance(1_499).state.phase).toBe("joining");
+    expect(sim.advance(1).state.phase).toBe("up");
+  });
+
   it("alone, is up at once without a word or a timer", () => {
     const sim = a("a").tell({ type: "alone" });
     expect(sim.state.phase).toBe("up");
@@ -186,5 +193,49 @@ describe("this node", () => {
     sim.tell({ type: "connection", connected: true });
     expect(sim.advance(2_000).state.peers.size).toBe(1);
     expect(sim.advance(8_000).state.peers.size).toBe(0);
+  });
+
+  it("takes a member back with its link, which is all that can bring it back without a bus", () => {
+    const sim = hear(joined(), b).tell({ type: "connection", connected: false });
+    sim.tell({ type: "link-refused", node: b });
+    expect(sim.state.view.peers).toEqual([]);
+    sim.advance(5_000).tell({ type: "link-heard", node: b });
+    expect(peer(sim)).toBe("alive");
+    expect(sim.state.view.homes).toContain(b);
+  });
+
+  it("lets a member go whose link was heard and is silent for 8 s, without its bus", () => {
+    const sim = hear(joined(), b).tell({ type: "connection", connected: false }).tell({ type: "link-heard", node: b });
+    expect(peer(sim.advance(2_300))).toBe("suspect");
+    expect(peer(sim.advance(5_500))).toBe("suspect");
+    expect(sim.advance(500).state.view.peers).toEqual([]);
+  });
+
+  it("takes the others' silence for its own when most fell silent at once, for at most a minute", () => {
+    const sim = hear(hear(hear(joined(), b), "c.1" as NodeId), "d.1" as NodeId).advance(20_000);
+    expect(sim.state.view.homes).toEqual(["a.5", b, "c.1", "d.1"]);
+    hear(sim, b);
+    expect(sim.advance(50_000).state.view.homes).toEqual(["a.5"]);
+  });
+
+  it("does not take the death of one of many for its own isolation", () => {
+    const sim = hear(joined(), b);
+    for (let i = 0; i < 10; i++) hear(hear(sim.advance(900), "c.1" as NodeId), "d.1" as NodeId);
+    expect(sim.state.view.homes).toEqual(["a.5", "c.1", "d.1"]);
+  });
+
+  it("keeps a member that is off the bus no longer a home than one that is silent there", () => {
+    const sim = hear(joined(), b);
+    for (let i = 0; i < 10; i++) hear(sim.advance(900), b, "up", { nats: false });
+    expect(peer(sim)).toBe("mute");
+    expect(peer(hear(sim, b))).toBe("alive");
+  });
+
+  it("says when its loop stood still, so that what it may have missed is doubted", () => {
+    const sim = joined();
+    const actor = createMembership(settings, "a" as NodeName, 5, "", 1);
+    const effects = (late: number) => actor.receive(sim.state, { type: "sweep" }, sim.state.sweepAt + late)[1];
+    expect(effects(1_001)).toContainEqual({ type: "stalled" });
+    expect(effects(900)).not.toContainEqual({ type: "stalled" });
   });
 });

@@ -24,7 +24,7 @@ export async function get({ quick, profile, callers: only, say }: Bench): Promis
   return rows;
 }
 
-const rounds = (quick: boolean, callers: number): number => (quick ? 3 : callers === 32 ? 7 : 3);
+const rounds = (quick: boolean, callers: number): number => (quick ? 2 : callers === 32 ? 7 : 3);
 
 function contestants(stage: Stage, hop: Server, callers: number): readonly Contestant[] {
   const upstream = { name: "upstream", pid: stage.upstream.child.pid };

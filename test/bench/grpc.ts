@@ -25,7 +25,7 @@ export async function grpc({ quick, profile, say }: Bench): Promise<readonly Row
   await stage.agent(1);
   await proveIt(stage);
   const from = instant();
-  const results = await inRounds(await contestants(stage), quick || profile ? 3 : 7, quick || profile ? 2 : 4);
+  const results = await inRounds(await contestants(stage), quick || profile ? 2 : 7, quick || profile ? 2 : 4);
   const [echo, ours] = [results.get("echo"), results.get("routed")];
   if (!echo || !ours) return [];
   if (profile) await explain(stage, profile, from, say);

@@ -25,6 +25,7 @@ function agent(id: number): Promise<void> {
     scheme: "grpc",
     host,
     port: Number(port),
+    path: "",
     headers: [],
     caCertFile: null,
     tlsServerName: null,

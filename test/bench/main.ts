@@ -23,6 +23,7 @@ const BENCHES: Readonly<Record<string, (bench: Bench) => Promise<readonly Row[]>
   burst,
   idle,
 };
+const PROFILED = new Set(["get", "grpc", "bulk"]);
 const DOCUMENT = join("docs", "benchmarks.md");
 const [BEGIN, END] = ["<!-- measured -->", "<!-- /measured -->"];
 
@@ -47,7 +48,7 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const callers = values.callers?.split(",").map(Number) ?? null;
 const rows: Row[] = [];
 for (const name of names) {
-  const profile = values.profile ? mkdtempSync(join(tmpdir(), `kas-profile-${name}-`)) : null;
+  const profile = values.profile && PROFILED.has(name) ? mkdtempSync(join(tmpdir(), `kas-profile-${name}-`)) : null;
   const found = (await BENCHES[name]?.({ quick: values.quick, profile, callers, say })) ?? [];
   rows.push(...found);
   say(`\n${markdown(found)}`);

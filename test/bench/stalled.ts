@@ -19,7 +19,7 @@ export async function stalled({ quick }: Bench): Promise<readonly Row[]> {
   await using stage = await Stage.start(null);
   await stage.agent(1);
   await stage.agent(2);
-  const rounds = quick ? 4 : 10;
+  const rounds = quick ? 3 : 10;
   const victim = () => round(stage, quick ? 500 : 1_000);
   await victim();
   return [await besideStalled(stage, rounds, victim), await besideReading(stage, rounds, victim)];
@@ -62,7 +62,7 @@ async function besideReading(stage: Stage, rounds: number, victim: () => Promise
   for (let i = 0; i < rounds; i++) {
     without.push(await victim());
     let over = false;
-    const reading = wrk({ ...other, callers: OTHERS, seconds: 6 }).finally(() => {
+    const reading = wrk({ ...other, callers: OTHERS, seconds: 5 }).finally(() => {
       over = true;
     });
     await sleep(500);

@@ -113,24 +113,26 @@ describe("signals", () => {
   }
 
   it("a second SIGTERM ends at once", async () => {
-    const { process, code, calls } = await served();
+    let now = 0;
+    const { process, code, calls } = await served(() => now);
     process.signal("SIGTERM");
+    now = 1000;
     process.signal("SIGTERM");
     expect(await code).toBe(143);
     expect(calls).toEqual(["drain"]);
   });
 
-  it("one Ctrl-C that arrives twice is one, a later one ends at once", async () => {
+  it.each(["SIGINT", "SIGTERM"])("one %s that arrives twice is one, a later one ends at once", async (signal) => {
     let now = 0;
     const { process, code, calls } = await served(() => now);
-    process.signal("SIGINT");
+    process.signal(signal);
     now = 5;
-    process.signal("SIGINT");
+    process.signal(signal);
     await Promise.resolve();
     expect(calls).toEqual(["drain"]);
     now = 1000;
-    process.signal("SIGINT");
-    expect(await code).toBe(130);
+    process.signal(signal);
+    expect(await code).toBe(signal === "SIGINT" ? 130 : 143);
   });
 
   it("one before it is up ends at once", async () => {

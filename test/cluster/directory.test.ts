@@ -4,7 +4,8 @@ import { failure } from "../../actors/failure.ts";
 import type { AgentId } from "../../actors/ids.ts";
 import { fromParts, inParts, keyOf, MAX_PAGE_SIZE } from "../../src/cluster/agent-list.ts";
 import type { AgentChange, AgentFilter, AgentPage, ConnectedAgent } from "../../src/cluster/router.ts";
-import { type Kas, StreamCluster } from "../support/stream-cluster.ts";
+import { StreamCluster } from "../support/stream-cluster.ts";
+import type { Kas } from "../support/stream-node.ts";
 import { turns } from "../support/streams.ts";
 
 const ALL: AgentFilter = { agentIds: [], projectIds: [] };

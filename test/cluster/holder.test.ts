@@ -5,7 +5,8 @@ import type { AgentId, ConnectionId, RequestId } from "../../actors/ids.ts";
 import { Failed } from "../../src/failed.ts";
 import { encodeOpen, type Open } from "../../src/link/messages.ts";
 import { CallPool } from "../support/call-pool.ts";
-import { type Kas, StreamCluster } from "../support/stream-cluster.ts";
+import { StreamCluster } from "../support/stream-cluster.ts";
+import type { Kas } from "../support/stream-node.ts";
 import { accepts, answers, type Behaviour, call, freezes, Heard, request, turns } from "../support/streams.ts";
 
 const agent = 7 as AgentId;

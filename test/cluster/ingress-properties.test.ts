@@ -5,7 +5,8 @@ import { failure } from "../../actors/failure.ts";
 import type { AgentId } from "../../actors/ids.ts";
 import { failed } from "../../src/failed.ts";
 import type { Stream } from "../../src/link/stream.ts";
-import { type Kas, StreamCluster } from "../support/stream-cluster.ts";
+import { StreamCluster } from "../support/stream-cluster.ts";
+import type { Kas } from "../support/stream-node.ts";
 import { type Behaviour, call, Heard, Served, turns } from "../support/streams.ts";
 
 const agent = 7 as AgentId;

@@ -12,7 +12,9 @@ import {
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { failure } from "../../actors/failure.ts";
 import type { AgentId } from "../../actors/ids.ts";
-import { type Kas, StreamCluster } from "../support/stream-cluster.ts";
+import { encodeOpen } from "../../src/link/messages.ts";
+import { StreamCluster } from "../support/stream-cluster.ts";
+import type { Kas } from "../support/stream-node.ts";
 import {
   accepts,
   acceptsThenDies,
@@ -21,7 +23,9 @@ import {
   call,
   dies,
   diesAnswering,
+  Heard,
   refuses,
+  request,
   resets,
   stalls,
 } from "../support/streams.ts";
@@ -128,6 +132,12 @@ it("also where no stream ever was", async () => {
   await cluster.until(() => large.heard.isOver);
   const unknown = call(a.router, 404 as AgentId, { caller: { kind: "rails", id: "", as: null } });
   await cluster.until(() => unknown.heard.isOver);
+  const heard = new Heard();
+  const { trace: _, ...rest } = request(8 as AgentId);
+  const own = { requestId: "r" as never, prefer: 0 as const, exclude: [], traceparent: "", tracestate: "" };
+  a.peers.link(b.id)?.open(encodeOpen({ ...rest, ...own }), heard, 0);
+  await cluster.until(() => heard.isOver);
+  expect(seen.at(-1)).toMatchObject({ name: "kas.peer.open", ends: 1 });
   b.sockets = "refused";
   a.wires.get(b.id)?.cutAfter(0);
   const gone = call(a.router, agent, { acceptWithin: 500 });

@@ -3,7 +3,8 @@ import { describe, expect, it } from "vitest";
 import type { FailureCode } from "../../actors/failure.ts";
 import type { AgentId } from "../../actors/ids.ts";
 import type { RouteRequest } from "../../src/cluster/router.ts";
-import { type Kas, StreamCluster } from "../support/stream-cluster.ts";
+import { StreamCluster } from "../support/stream-cluster.ts";
+import type { Kas } from "../support/stream-node.ts";
 import {
   accepts,
   acceptsThenDies,

@@ -58,9 +58,9 @@ describe("a question to a node", () => {
       return () => {};
     };
     const { link } = await asking({ echo }, { chunks: () => sizes[turn++ % sizes.length] ?? 1 });
-    const question = { a: [1, 2], b: "é", c: null };
+    const question = { a: [1, 2], b: "é", c: null, long: "y".repeat(200_000) };
     const { messages, ends } = ask(link, "echo", question);
-    await turns(400);
+    await turns(1_500);
     expect(messages).toEqual([question, "", ["more", "x".repeat(100_000)]]);
     expect(ends).toEqual([null]);
     expect(link.streams).toBe(0);

@@ -51,6 +51,12 @@ describe.skipIf(!nats)("networks that fail", () => {
     ["towards the agent only", ["down"]],
   ];
 
+  const breakAtRandom = (way: FaultyProxy | undefined) => {
+    const directions = pairs[Math.floor(Math.random() * pairs.length)]?.[1] ?? [];
+    if (Math.random() < 0.3) way?.reset();
+    else way?.blackHole(...directions);
+  };
+
   for (const keeps of ["client", "server"] as const) {
     const side = keeps === "client" ? "the agent" : "kas";
     it(`F5: makes a link anew when a half-open socket is left at ${side}, and answers typed meanwhile`, async () => {
@@ -66,7 +72,7 @@ describe.skipIf(!nats)("networks that fail", () => {
       await scene.reaches({ agent: 1, node: 0 }, USABLE_WITHIN);
 
       const numbers = { back: back - cut, usable: performance.now() - back, slowest: Math.max(...asked.map(took)) };
-      report(`F5 half-open at ${side}`, { ...numbers, ...(await scene.end(gate, { moreHandles: 2 })) });
+      report(`F5 half-open at ${side}`, { ...numbers, ...(await scene.end(gate, { within: 20_000, moreHandles: 1 })) });
     });
   }
 
@@ -86,7 +92,7 @@ describe.skipIf(!nats)("networks that fail", () => {
     }
     const held = async () => (await scene.cluster.node(1).metrics()).sum("kas_agent_connections");
     await until("one connection to be left", async () => (await held()) === 1, { within: 10_000 });
-    report("F6", await scene.end(gate, { moreHandles: 2 }));
+    report("F6", await scene.end(gate, { within: 20_000, moreHandles: 1 }));
   });
 
   it("F13: reaches the right agent or fails typed while links and NATS break at random", async () => {
@@ -95,18 +101,19 @@ describe.skipIf(!nats)("networks that fail", () => {
       ...scene.toNats,
       ...[1, 2, 3].map((id) => scene.of(id).proxy),
     ];
-    const entries = await under("chaos", async () => {
-      const until = performance.now() + 25_000;
-      while (performance.now() < until) {
-        const way = ways[Math.floor(Math.random() * ways.length)];
-        const directions = pairs[Math.floor(Math.random() * pairs.length)]?.[1] ?? [];
-        if (Math.random() < 0.3) way?.reset();
-        else way?.blackHole(...directions);
-        await sleep(200 + Math.random() * 2_800);
-        if (Math.random() < 0.7) way?.heal();
-        if (Math.random() < 0.3) for (const each of ways) each.heal();
-      }
+    const heal = () => {
       for (const each of ways) each.heal();
+    };
+    const entries = await under("chaos", async () => {
+      const end = performance.now() + 25_000;
+      while (performance.now() < end) {
+        const way = ways[Math.floor(Math.random() * ways.length)];
+        breakAtRandom(way);
+        await sleep(200 + Math.random() * 4_800);
+        if (Math.random() < 0.6) way?.heal();
+        if (Math.random() < 0.3) heal();
+      }
+      heal();
     });
     await scene.settled();
     await scene.warmAgain();
@@ -167,7 +174,7 @@ describe.skipIf(!nats)("networks that fail", () => {
       expect(entry.outcome).toMatchObject({ type: "broken" });
       expect(broken).toBeLessThan(BROKEN_WITHIN);
       await scene.reaches({ agent: 1, node: 0 }, USABLE_WITHIN);
-      report(`F21 agent ${name}`, { broken, ...(await scene.end(gate, { moreHandles: 2 })) });
+      report(`F21 agent ${name}`, { broken, ...(await scene.end(gate, { within: 20_000, moreHandles: 1 })) });
     });
   }
 

@@ -88,7 +88,7 @@ export function outage(world: World, lasts: Millis): void {
 }
 
 function knowEachOther(world: World): boolean {
-  const up = world.alive().filter((node) => node.routing.phase !== "joining");
+  const up = world.alive();
   return up.every(({ routing }) => {
     const known = new Set(routing.members().map(({ node }) => node));
     return up.every(({ id }) => known.has(id));

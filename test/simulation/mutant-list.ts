@@ -140,7 +140,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "a home hands out superseded entries",
     file: "actors/home-index.ts",
-    find: "    if (held.superseded) continue;\n",
+    find: "    if (state.superseded.has(held)) continue;\n",
     replace: "",
     tests: CHANNEL,
   },
@@ -233,7 +233,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "actors/suspicion.ts",
     find: 'if (peer.state !== "suspect" && peer.state !== "lost") return',
     replace: 'if (peer.state !== "suspect") return',
-    tests: AWAY,
+    tests: [...MEMBERS, ...AWAY],
   },
   {
     bug: "messages do not go over links",
@@ -309,8 +309,8 @@ export const MUTANTS: readonly Mutant[] = [
     bug: "a stream id is used twice",
     file: "actors/link-pack.ts",
     find: "  link.nextId += 2;",
-    replace: "  if (link.nextId !== 7 && link.nextId !== 8) link.nextId += 2;",
-    tests: LINK,
+    replace: "  if (link.nextId % 8 > 2) link.nextId += 2;",
+    tests: [...LINK, "test/link/multiplexer.test.ts"],
   },
   {
     bug: "RESET overtakes the OPEN of its own stream",

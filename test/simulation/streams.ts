@@ -18,7 +18,7 @@ export type SimulatedRequest = {
   handed: number;
   accepted: boolean;
   cancelled: boolean;
-  /** What the last attempt ended with, so far. */
+  /** What the current attempt came to, so far. */
   last: { readonly outcome: AttemptOutcome; readonly delivered: boolean } | null;
   ends: { readonly at: number; readonly outcome: string; readonly failure: Failure | null }[];
 };
@@ -181,6 +181,7 @@ export function send(world: World, ingress: TestNode, agent: AgentId, idempotent
     {
       attempt: (attempt) => {
         checkAttempt(world, request, attempt);
+        request.last = null;
         new Flight(world, request, attempt, () => control).start();
       },
       fail: (failure) => {

@@ -241,7 +241,7 @@ export class World {
     if (!frozen || !connection || connection.frozen) return;
     const since = this.now() - SUPERSEDED_WITHIN;
     if (connection.from > since || !this.network.isCalm(connection.from, this.now())) return;
-    this.violation(`agent ${replica.agent}: ${node.id}#${id} still gets streams, ${connection.id} replaced it`);
+    this.violation(`I15 agent ${replica.agent}: ${node.id}#${id} still gets streams, ${connection.id} replaced it`);
   }
 
   onLost(node: TestNode, id: ConnectionId, run: () => void): void {
@@ -275,7 +275,7 @@ export class World {
     if (!connection) return;
     const { replica } = connection;
     if (replica.connection === connection && !connection.frozen) {
-      this.violation(`the only live link of agent ${replica.agent} ${replica.instance} was superseded`);
+      this.violation(`I15 the only live link of agent ${replica.agent} ${replica.instance} was superseded`);
     }
     this.after(0, () => this.#close(connection));
   }

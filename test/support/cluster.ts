@@ -27,7 +27,7 @@ import { VirtualClock } from "./virtual-clock.ts";
 const packr = new Packr({ useRecords: false });
 
 /** As it would arrive: whatever does not survive the codec does not survive the test. */
-const overTheWire = (message: WireMessage): WireMessage => packr.unpack(packr.pack(message));
+export const overTheWire = (message: WireMessage): WireMessage => packr.unpack(packr.pack(message));
 
 /** Fractions in [0, 1), the same for the same seed. */
 export function dice(seed: number): () => number {

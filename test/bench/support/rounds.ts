@@ -19,8 +19,13 @@ export type Result = {
   readonly p99: number;
   /** Bytes per second that the callers read. */
   readonly throughput: readonly number[];
+  /** All that was asked and read. */
+  readonly requests: number;
+  readonly bytes: number;
   /** Microseconds per request by process. */
   readonly cpu: ReadonlyMap<string, number>;
+  /** The same in all. */
+  readonly spent: ReadonlyMap<string, number>;
   readonly rss: ReadonlyMap<string, number>;
 };
 
@@ -31,7 +36,7 @@ export async function inRounds(
   rounds: number,
   seconds: number,
 ): Promise<ReadonlyMap<string, Result>> {
-  for (const { run } of contestants) await run(3); // warm
+  for (const { run } of contestants) await run(rounds > 2 ? 3 : 1); // warm
   const all = new Map<string, Round[]>(contestants.map(({ name }) => [name, []]));
   for (let round = 0; round < rounds; round++) {
     for (const { name, watched, run } of contestants) {
@@ -54,7 +59,10 @@ function resultOf({ name, watched }: Contestant, rounds: readonly Round[]): Resu
     p50: median(loads.map(({ p50 }) => p50)),
     p99: median(loads.map(({ p99 }) => p99)),
     throughput: loads.map(({ bytes, seconds }) => bytes / seconds),
+    requests,
+    bytes: loads.reduce((sum, { bytes }) => sum + bytes, 0),
     cpu: new Map(watched.map(({ name }) => [name, spent(name) / requests])),
+    spent: new Map(watched.map(({ name }) => [name, spent(name)])),
     rss: new Map(watched.map(({ name, pid }) => [name, rssBytes(pid)])),
   };
 }

@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { Socket } from "node:net";
 import { type Duplex, Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -32,6 +33,7 @@ export class Upstream implements AsyncDisposable {
     "/headers": (_url, request, response) => void response.end(JSON.stringify(request.headers)),
     "/bytes": (url, _request, response) => this.#bytes(url, response),
     "/slow": (url, _request, response) => this.#slow(url, response),
+    "/watch": (url, _request, response) => this.#watch(url, response),
     "/stall": (_url, _request, response) => void response.writeHead(200).flushHeaders(),
     "/count": (_url, _request, response) => void response.end("counted"),
     "/answer": (url, request, response) => this.#answer(url, request, response),
@@ -136,6 +138,16 @@ export class Upstream implements AsyncDisposable {
     response.end(`end ${id}\n`);
   }
 
+  /** A list, then a line a second until the caller goes. */
+  async #watch(url: URL, response: ServerResponse): Promise<void> {
+    response.writeHead(200);
+    for (const block of blocks(Number(url.searchParams.get("n") ?? 0))) {
+      if (!response.write(block)) await once(response, "drain");
+    }
+    const timer = setInterval(() => response.write("event\n"), 1_000);
+    response.once("close", () => clearInterval(timer));
+  }
+
   async #upload(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const hash = createHash("sha256");
     let bytes = 0;
@@ -147,12 +159,25 @@ export class Upstream implements AsyncDisposable {
   }
 
   #echo(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    this.#count(new URL(request.url ?? "/", "http://upstream"));
+    const url = new URL(request.url ?? "/", "http://upstream");
+    this.#count(url);
     this.#begin((ended) => socket.once("close", ended));
     socket.on("error", () => socket.destroy());
+    const refusal = url.searchParams.get("refuse");
+    if (refusal !== null) {
+      const body = `no upgrade: ${refusal}`;
+      socket.end(`HTTP/1.1 ${refusal} No\r\nX-Why: upstream\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+      return;
+    }
+    if (url.searchParams.has("half")) {
+      socket.write("HTTP/1.1 101 Switching Prot", () => socket.destroy());
+      return;
+    }
     socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
     if (head.length > 0) socket.write(head);
-    socket.pipe(socket);
+    const end = url.searchParams.get("end");
+    if (end !== null) socket.once("data", () => (end === "reset" ? reset(socket) : socket.end("last words")));
+    else socket.pipe(socket);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -160,4 +185,9 @@ export class Upstream implements AsyncDisposable {
     this.#server.close();
     await once(this.#server, "close");
   }
+}
+
+function reset(socket: Duplex): void {
+  if (socket instanceof Socket) socket.resetAndDestroy();
+  else socket.destroy();
 }
