@@ -169,7 +169,7 @@ export async function startProxy(behaviour: Behaviour, options: HarnessOptions =
 
 /** Waits for a condition, turn by turn of the event loop. */
 export async function until(holds: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + 5_000;
+  const deadline = performance.now() + 20_000;
   while (!holds()) {
     if (performance.now() > deadline) throw new Error(`never: ${what}`);
     await turn();
