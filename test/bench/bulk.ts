@@ -10,7 +10,7 @@ import { median } from "./support/statistics.ts";
 
 const MB = 1_000_000;
 const DOWN_BYTES = 64 * MB;
-const UP_BYTES = 16 * MB;
+const UP_BYTES = 4 * MB;
 
 export async function bulk({ quick, profile, say }: Bench): Promise<readonly Row[]> {
   await using stage = await Stage.start(profile);

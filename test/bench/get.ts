@@ -7,13 +7,14 @@ import { type Bench, type Row, row } from "./support/row.ts";
 import { type Server, Stage } from "./support/stage.ts";
 import { median } from "./support/statistics.ts";
 
-export async function get({ quick, profile, callers: only, say }: Bench): Promise<readonly Row[]> {
+export async function get(bench: Bench): Promise<readonly Row[]> {
+  const { quick, profile, say } = bench;
   if (profile) mkdirSync(profile, { recursive: true });
   await using stage = await Stage.start(profile);
   await stage.agent(1);
   const hop = await stage.server("plain-hop", [stage.upstream.address]);
   const rows: Row[] = [];
-  for (const callers of profile ? [32] : (only ?? [1, 32, 256])) {
+  for (const callers of levels(bench)) {
     const from = instant();
     const results = await inRounds(contestants(stage, hop, callers), rounds(quick, callers), quick || profile ? 2 : 4);
     const [direct, plain, ours] = ["direct", "plain hop", "routed"].map((name) => results.get(name));
@@ -22,6 +23,11 @@ export async function get({ quick, profile, callers: only, say }: Bench): Promis
     if (profile) await explain(stage, profile, from, say);
   }
   return rows;
+}
+
+function levels({ quick, profile, callers }: Bench): readonly number[] {
+  if (profile) return [32];
+  return callers ?? (quick ? [1, 32] : [1, 32, 256]);
 }
 
 const rounds = (quick: boolean, callers: number): number => (quick ? 2 : callers === 32 ? 7 : 3);

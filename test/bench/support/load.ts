@@ -23,6 +23,8 @@ export type Ask = {
   readonly seconds: number;
   /** A Lua script of wrk's. */
   readonly script?: string;
+  /** Ends it early: then it counts nothing and fails. */
+  readonly signal?: AbortSignal;
 };
 
 export function program(name: "wrk" | "h2load", debianPackage: string): string {
@@ -42,9 +44,9 @@ function millis(text: string, label: string): number {
 const flags = (headers: Readonly<Record<string, string>>): string[] =>
   Object.entries(headers).flatMap(([name, value]) => ["-H", `${name}: ${value}`]);
 
-export async function wrk({ url, headers = {}, callers, seconds, script }: Ask): Promise<Load> {
+export async function wrk({ url, headers = {}, callers, seconds, script, signal }: Ask): Promise<Load> {
   const args = ["-t1", `-c${callers}`, `-d${seconds}s`, "--timeout", "30s", "--latency", ...flags(headers)];
-  const { stdout } = await run(program("wrk", "wrk"), [...args, ...(script ? ["-s", script] : []), url]);
+  const { stdout } = await run(program("wrk", "wrk"), [...args, ...(script ? ["-s", script] : []), url], { signal });
   const faults = /Socket errors: (.*)|Non-2xx or 3xx responses: .*/.exec(stdout);
   if (faults) throw new Error(`${url}: ${faults[0]}`);
   const [, requests, took, size, unit] = /(\d+) requests in ([\d.]+)s, ([\d.]+)([KMG]?B) read/.exec(stdout) ?? [];
