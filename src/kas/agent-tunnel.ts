@@ -76,6 +76,12 @@ async function admit(options: AgentTunnelOptions, call: Call): Promise<void> {
     call.emit("error", grpcStatus(answer));
     return;
   }
+  // A balancer sends agents here for a while after we began to leave: they keep the link they have and try again elsewhere.
+  if (options.routing.phase === "draining") {
+    options.connects("error");
+    call.emit("error", grpcStatus(failure("draining", "this node is leaving: connect to another one")));
+    return;
+  }
   serve(options, call, answer);
 }
 

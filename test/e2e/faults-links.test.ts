@@ -40,8 +40,8 @@ describe.skipIf(!nats)("networks that fail", () => {
   }, 120_000);
 
   /** Requests from everywhere while `fail` does its worst. */
-  const under = async (name: string, fail: () => Promise<void>, perSecond = 40) => {
-    const load = scene.history.load({ name, agents: [1, 2, 3], nodes: ALL, perSecond });
+  const under = async (name: string, fail: () => Promise<void>, nodes: readonly number[] = ALL) => {
+    const load = scene.history.load({ name, agents: [1, 2, 3], nodes, perSecond: 40 });
     await fail();
     return await load.stop();
   };
@@ -125,17 +125,10 @@ describe.skipIf(!nats)("networks that fail", () => {
   it("F14: takes at most one hop and never reaches another agent while views differ for 5 s and longer", async () => {
     const views = async () =>
       new Set(await Promise.all(ALL.map(async (n) => (await scene.cluster.node(n).metrics()).sum("kas_ring_view"))));
-    const hops = async () =>
-      await Promise.all(
-        ALL.map(async (n) => {
-          const metrics = await scene.cluster.node(n).metrics();
-          return {
-            out: metrics.sum("kas_streams_opened_total", { hop: "remote" }),
-            in: metrics.sum("kas_streams_opened_total", { hop: "inbound" }),
-          };
-        }),
-      );
-    const before = await hops();
+    const opened = async (hop: string) =>
+      (await scene.cluster.node(2).metrics()).sum("kas_streams_opened_total", { hop });
+    // Nobody asks node 2, so what it opens elsewhere could only be a second hop.
+    const before = { taken: await opened("inbound"), passedOn: await opened("remote") };
     const entries = await under("split", async () => {
       scene.toNats[0]?.blackHole();
       scene.toPeer[0]?.blackHole();
@@ -143,18 +136,14 @@ describe.skipIf(!nats)("networks that fail", () => {
       await sleep(5_000);
       scene.toNats[0]?.heal();
       scene.toPeer[0]?.heal();
-    });
+    }, [0, 1]);
+    const taken = (await opened("inbound")) - before.taken;
+    const passedOn = (await opened("remote")) - before.passedOn;
     await scene.settled();
     await scene.warmAgain();
-    const after = await hops();
-    const sum = (side: "in" | "out") =>
-      after.reduce((total, now, n) => total + now[side] - (before[n]?.[side] ?? 0), 0);
-
-    expect(sum("in"), "a node that took a stream of another never passed it on to a third").toBeLessThanOrEqual(
-      sum("out"),
-    );
+    expect({ taken: taken > 0, passedOn }).toEqual({ taken: true, passedOn: 0 });
     expect(entries.filter(wasAnswered).length).toBeGreaterThan(entries.length / 4);
-    report("F14", { hops: sum("in"), ...(await scene.end(gate, { within: 30_000, moreHandles: 4 })) });
+    report("F14", { taken, passedOn, ...(await scene.end(gate, { within: 30_000, moreHandles: 4 })) });
   });
 
   for (const [name, directions] of pairs) {

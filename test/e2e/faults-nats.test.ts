@@ -3,6 +3,7 @@
  * was said before is heard again afterwards. Each scenario ends with its invariants on the recorded history and the leak gate.
  */
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type NatsServer, startNatsCluster } from "../support/nats-server.ts";
@@ -10,6 +11,7 @@ import { took, wasAnswered } from "./support/history.ts";
 import { upgrade } from "./support/http.ts";
 import type { LeakGate } from "./support/leak-gate.ts";
 import { needNats } from "./support/need.ts";
+import { RunDir } from "./support/run-dir.ts";
 import { printOnFailure, report, Scene } from "./support/scene.ts";
 import { until } from "./support/wait.ts";
 
@@ -155,19 +157,22 @@ describe.skipIf(!nats)("one NATS server that fails", () => {
 });
 
 describe.skipIf(!nats)("three NATS servers of which one fails", () => {
+  const dir = new RunDir("nats");
   let servers: readonly NatsServer[];
   let scene: Scene;
   let gate: LeakGate;
   printOnFailure(() => scene);
 
   beforeAll(async () => {
-    servers = await startNatsCluster(3);
+    writeFileSync(dir.file("nats.conf"), 'lame_duck_duration: "30s"\nlame_duck_grace_period: "1s"\n');
+    servers = await startNatsCluster(3, ["-c", dir.file("nats.conf")]);
     scene = await Scene.start({ nodes: 3, agents: AGENTS, natsServers: servers.map(({ url }) => url) });
     gate = await scene.cluster.leakGate();
   }, 120_000);
   afterAll(async () => {
     await scene?.[Symbol.asyncDispose]();
     await Promise.all((servers ?? []).map(async (server) => await server[Symbol.asyncDispose]()));
+    dir[Symbol.dispose]();
   });
 
   it("F15: fails nothing when each server in turn is killed and started again", async () => {
@@ -190,7 +195,7 @@ describe.skipIf(!nats)("three NATS servers of which one fails", () => {
   it("F15: fails nothing when a server asks its clients to leave (lame duck)", async () => {
     const load = scene.history.load({ name: "lame", agents: [1, 2, 3], nodes: ALL, perSecond: 40 });
     servers[0]?.lameDuck();
-    await sleep(15_000);
+    await until("the server to have ended", () => servers[0]?.running === false, { within: 45_000 });
     await connected(scene, 3);
     await scene.settled();
     const entries = await load.stop();

@@ -215,6 +215,19 @@ describe("the agents' call", () => {
     expect(tunnel.told).toEqual(["connects error", "agent link ended before it was up"]);
   });
 
+  it("is refused while this node leaves, so that the agent keeps what it has and goes elsewhere", async () => {
+    const before = tunnel.agent();
+    await until(() => before.events.includes("up 7"));
+    Object.defineProperty(tunnel.kas.node.routing, "phase", { get: () => "draining" });
+    const late = tunnel.call("Bearer good");
+    late.call.on("error", () => {});
+    late.call.resume();
+    expect(await late.code).toBe(status.UNAVAILABLE);
+    expect([...tunnel.kas.holder.connections()]).toHaveLength(1);
+    before.link.destroy(failure("cancelled", ""));
+    await Promise.all([before.code, late.code]);
+  });
+
   it("takes no streams from agents, and nobody but agents", async () => {
     const agent = tunnel.agent();
     await until(() => agent.events.includes("up 7"));

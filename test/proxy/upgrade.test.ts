@@ -254,7 +254,7 @@ describe("an upgrade that is not granted", () => {
 });
 
 describe("an upgraded connection that breaks", () => {
-  it("on the agent's side closes the caller's socket", async () => {
+  it("on the agent's side resets the caller's socket, so that it does not look like an end", async () => {
     let cut = () => {};
     await using kas = await startProxy((_request, stream) => {
       stream.head(head(101, SWITCH));
@@ -263,8 +263,11 @@ describe("an upgraded connection that breaks", () => {
     });
     using client = new RawClient(kas.port).send(exec());
     await client.has("\r\n\r\n");
+    const seen = Promise.withResolvers<string | undefined>();
+    client.socket.once("error", ({ code }: NodeJS.ErrnoException) => seen.resolve(code));
+    client.socket.once("end", () => seen.resolve("an orderly end"));
     cut();
-    await client.over();
+    expect(await seen.promise).toBe("ECONNRESET");
     await until(() => kas.records.length === 1, "it is recorded");
     expect(kas.records[0]).toMatchObject({ status: 101, failure: "outcome-unknown", outcome: "agent_error" });
   });

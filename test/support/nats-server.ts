@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 export interface NatsServer extends AsyncDisposable {
   readonly url: string;
   readonly routeUrl: string;
+  readonly running: boolean;
   start(): Promise<void>;
   stop(): Promise<void>;
   /** As a crash. */
@@ -53,6 +54,10 @@ class Server implements NatsServer {
 
   get routeUrl(): string {
     return `nats://127.0.0.1:${this.#routePort}`;
+  }
+
+  get running(): boolean {
+    return this.#process !== null && this.#process.exitCode === null && this.#process.signalCode === null;
   }
 
   async start(): Promise<void> {
