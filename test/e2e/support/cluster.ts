@@ -39,6 +39,8 @@ export type ClusterOptions = {
   readonly envOf?: (index: number) => Readonly<Record<string, string>>;
   /** A NATS of the test's own instead of one that lives and ends with the cluster. */
   readonly natsUrl?: string;
+  /** Told of each node that listens, before the others know it. */
+  readonly listening?: (index: number, node: KasNode) => void;
 };
 
 export type AgentSeed = Omit<AgentkOptions, "kas"> & {
@@ -119,10 +121,12 @@ export class Cluster implements AsyncDisposable {
       certificates: this.certificates,
       more: merge(this.#options.settings ?? {}, this.#options.settingsOf?.(index) ?? {}),
     };
-    this.nodes[index] = await KasNode.start(this.dir, settings, {
+    const node = await KasNode.start(this.dir, settings, {
       ...this.#options.env,
       ...this.#options.envOf?.(index),
     });
+    this.nodes[index] = node;
+    this.#options.listening?.(index, node);
   }
 
   async ready(): Promise<void> {

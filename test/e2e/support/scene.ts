@@ -9,7 +9,6 @@ import { Cluster, type ClusterOptions, printLogsOnFailure } from "./cluster.ts";
 import { FaultyProxy } from "./faulty-proxy.ts";
 import { History, type Send, wasAnswered } from "./history.ts";
 import type { GateOptions, LeakGate } from "./leak-gate.ts";
-import { freePort } from "./port.ts";
 import { merge, type Tree } from "./settings.ts";
 import { Upstream } from "./upstream.ts";
 import { until } from "./wait.ts";
@@ -21,7 +20,7 @@ export type AgentPlace = {
   readonly env?: Readonly<Record<string, string>>;
 };
 
-export type SceneOptions = Omit<ClusterOptions, "natsUrl" | "envOf" | "settingsOf"> & {
+export type SceneOptions = Omit<ClusterOptions, "natsUrl" | "envOf" | "settingsOf" | "listening"> & {
   readonly agents: readonly AgentPlace[];
   /** Servers to use as they are; otherwise one is started, and each node reaches it through a proxy of its own. */
   readonly natsServers?: readonly string[];
@@ -63,11 +62,11 @@ export class Scene implements AsyncDisposable {
     await using owned = new AsyncDisposableStack();
     const nats = options.nodes > 1 && !natsServers ? owned.use(await startNatsServer()) : null;
     const indices = Array.from({ length: options.nodes }, (_, index) => index);
-    const ports = await Promise.all(indices.map(async () => await freePort()));
+    const peers: string[] = [];
     const toPeer: FaultyProxy[] = [];
     const toNats: FaultyProxy[] = [];
-    for (const port of ports) {
-      toPeer.push(owned.use(await FaultyProxy.listen(() => [`127.0.0.1:${port}`])));
+    for (const index of indices) {
+      toPeer.push(owned.use(await FaultyProxy.listen(() => peers.slice(index, index + 1))));
       toNats.push(owned.use(await FaultyProxy.listen(() => [nats?.url.slice(NATS_SCHEME.length) ?? ""])));
     }
     const settingsOf = (index: number): Tree =>
@@ -75,7 +74,6 @@ export class Scene implements AsyncDisposable {
         ? {}
         : {
             nats: { servers: natsServers ?? [`${NATS_SCHEME}${toNats[index]?.address}`] },
-            private_api: { listen: { address: `127.0.0.1:${ports[index]}` } },
           };
     const envOf = (index: number): Readonly<Record<string, string>> =>
       options.nodes === 1 ? {} : { OWN_PRIVATE_API_URL: `grpc://${toPeer[index]?.address}` };
@@ -86,6 +84,9 @@ export class Scene implements AsyncDisposable {
         settings: merge({ timings: { accept_within: "4s" } }, options.settings ?? {}),
         settingsOf,
         envOf,
+        listening(index, node) {
+          if (options.nodes > 1) peers[index] = node.address("private_api");
+        },
         ...(natsUrl && { natsUrl }),
       }),
     );
