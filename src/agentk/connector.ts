@@ -155,7 +155,12 @@ export class Connector {
   #events(session: Session): LinkEvents {
     return {
       up: (peer) => this.#up(session, peer),
-      open: (payload, stream) => this.#options.execute(decodeOpen(payload), stream),
+      open: (payload, stream) => {
+        const open = decodeOpen(payload);
+        // Callers take turns, on the way back too: one that downloads much holds up nobody else.
+        stream.group?.(open.caller.id);
+        return this.#options.execute(open, stream);
+      },
       ready: () => this.#ready(session),
       drain: () => this.#drained(session),
       ctl: () => {},
