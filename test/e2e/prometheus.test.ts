@@ -10,6 +10,7 @@ import type { LeakGate } from "./support/leak-gate.ts";
 import { needNats, needPrometheus } from "./support/need.ts";
 import { Prometheus } from "./support/prometheus.ts";
 import { TOKENS } from "./support/settings.ts";
+import { until } from "./support/wait.ts";
 
 const [nats, program] = [await needNats(), await needPrometheus()];
 
@@ -31,7 +32,11 @@ describe.skipIf(!nats || !program)("Prometheus queried through the other node", 
     evidence("prometheus answers", await prometheus.version());
     await cluster.agent({ id: 1, on: [1], services: { prometheus: prometheus.url } });
     client = new GatewayClient({ address: cluster.node(0).address("api"), secret: cluster.secrets.api });
-    now = Math.floor(Date.now() / 1000) - 1;
+    // Old enough that no later scrape changes the answer, young enough that Prometheus was there already.
+    await until("a sample that is a second old", async () => {
+      now = Math.floor(Date.now() / 1000) - 1;
+      return (await direct(instant())).data.result.length === 1;
+    });
     await throughRails(instant());
     await throughProxy(instant());
     await noteVersions(cluster);
