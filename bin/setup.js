@@ -25,6 +25,7 @@ const DEBIAN = {
     ["prometheus", "prometheus"],
     ["ruby-grpc", "/usr/share/doc/ruby-grpc"],
     ["ruby-grpc-tools", "grpc_tools_ruby_protoc"],
+    ["libprotobuf-dev", "/usr/include/google/protobuf/timestamp.proto"],
     ["kubernetes-client", "kubectl"],
     ["openssl", "openssl"],
     ["python3-minimal", "python3"],

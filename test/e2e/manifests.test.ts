@@ -28,7 +28,7 @@ describe.skipIf(!kubernetes)("a real API server", () => {
   it.each(FOLDERS)("accepts k8s/%s", async (folder) => {
     const manifests = rendered(folder);
     const known = new Set((await admin(config, ["api-versions"])).trim().split("\n"));
-    // Only disruption budgets may be too new for a server: they are why k8s/disruption is a component of its own.
+    // Only disruption budgets may be too new for a server: they are why k8s/disruption is a folder of its own.
     const accepted = manifests.filter(({ apiVersion }) => known.has(apiVersion));
     const namespaces = manifests.filter(({ kind }) => kind === "Namespace");
     await admin(config, ["apply", "-f", "-"], list(namespaces));
