@@ -14,7 +14,7 @@ const RUNNING = join(tmpdir(), "kube-lab", "kubeconfig");
 const run = promisify(execFile);
 
 export async function setup(): Promise<() => Promise<void>> {
-  if (!process.env.KUBECONFIG && existsSync(RUNNING)) process.env.KUBECONFIG = RUNNING;
+  if (!process.env.KUBECONFIG && (await answers(RUNNING))) process.env.KUBECONFIG = RUNNING;
   if (process.env.KUBECONFIG) return cleanCluster;
   if (!existsSync(join(LAB, "up")) || process.getuid?.() !== 0) return async () => {};
   const dir = join(tmpdir(), "kas-e2e-lab");
@@ -23,6 +23,16 @@ export async function setup(): Promise<() => Promise<void>> {
   return async () => {
     await run(join(LAB, "down"), [dir]);
   };
+}
+
+/** A kubeconfig may outlive its cluster. */
+async function answers(kubeconfig: string): Promise<boolean> {
+  if (!existsSync(kubeconfig)) return false;
+  const args = [`--kubeconfig=${kubeconfig}`, "--request-timeout=5s", "get", "--raw", "/readyz"];
+  return await run("kubectl", args, { timeout: 10_000 }).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function startLab(dir: string): Promise<boolean> {
