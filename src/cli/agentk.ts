@@ -1,10 +1,14 @@
 /** `agentk`: the agent's command line, with the flags of GitLab's agentk. */
 import { type AgentkFlags, type AgentkOptions, parseAgentkConfig } from "../config/agentk.ts";
+import { tuneCollector } from "../runtime/collector.ts";
 import { type CommandProcess, type Exit, execute, program, type Running, serve } from "./command.ts";
 
 export type StartAgentk = (options: AgentkOptions) => Promise<Running>;
 
-const loadAgent: StartAgentk = async (options) => (await import("../agentk/start.ts")).startAgentk(options);
+const loadAgent: StartAgentk = async (options) => {
+  tuneCollector();
+  return (await import("../agentk/start.ts")).startAgentk(options);
+};
 
 const gather = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
 

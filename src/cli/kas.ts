@@ -4,6 +4,7 @@ import { hostname, networkInterfaces } from "node:os";
 import { parseStaticFile } from "../auth/static-file.ts";
 import { type KasConfig, type ParsedKasConfig, parseKasConfig } from "../config/kas.ts";
 import { failed } from "../failed.ts";
+import { tuneCollector } from "../runtime/collector.ts";
 import { type CommandProcess, type Exit, execute, program, type Running, serve } from "./command.ts";
 
 export type StartKas = (options: {
@@ -13,7 +14,10 @@ export type StartKas = (options: {
   readonly stdout: (line: string) => void;
 }) => Promise<Running>;
 
-const loadServer: StartKas = async (options) => (await import("../kas/start.ts")).startKas(options);
+const loadServer: StartKas = async (options) => {
+  tuneCollector();
+  return (await import("../kas/start.ts")).startKas(options);
+};
 
 export function main(process: CommandProcess, start: StartKas = loadServer): Promise<number> {
   const exit: Exit = { code: 0 };

@@ -2,7 +2,7 @@
  * The call an agent holds open (`kas.agent.v1.AgentTunnel/Connect`): who it is comes from its token alone, and once both
  * sides have greeted, its link is a connection of this node until either side ends it.
  */
-import { constants } from "node:http2";
+import { constants, type ServerHttp2Stream } from "node:http2";
 import type { ServerDuplexStream, ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js";
 import type { Millis } from "../../actors/actor.ts";
 import { failure } from "../../actors/failure.ts";
@@ -93,11 +93,13 @@ function bearerOf(call: Call): string | null {
 
 function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): void {
   const { routing, holder, log } = options;
+  const stream = streamOf(call);
+  if (!stream) throw failed("internal", "this version of grpc-js keeps the stream of a call elsewhere");
   let id: ConnectionId | null = null;
   const fields = { agent_id: agent.agentId, peer: call.getPeer() };
   const link = options.openLink({
     clock: options.clock,
-    carrier: serverCallCarrier(call),
+    carrier: serverCallCarrier(call, stream),
     role: "acceptor",
     hello: options.hello(agent),
     check: (theirs) => (theirs.role === "agent" ? null : failure("protocol", "only agents connect to this listener")),
@@ -127,7 +129,7 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
       fault: (err) => log.error("a handler of a stream threw", { ...fields, err }),
       closed(reason) {
         greeting[Symbol.dispose]();
-        endSoon(options.clock, call);
+        endSoon(options.clock, stream);
         if (id === null) {
           options.connects("error");
           log.warn("agent link ended before it was up", { ...fields, ...reason });
@@ -149,9 +151,8 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
 }
 
 /** The call of an agent that vanished without a word would keep its connection open for hours. */
-function endSoon(clock: Clock, call: Call): void {
-  const stream = streamOf(call);
-  if (!stream || stream.closed || stream.destroyed) return;
+function endSoon(clock: Clock, stream: ServerHttp2Stream): void {
+  if (stream.closed || stream.destroyed) return;
   const timer = clock.schedule(clock.now() + ENDED_WITHIN, () => stream.close(constants.NGHTTP2_CANCEL));
   stream.once("close", () => timer[Symbol.dispose]());
 }

@@ -47,7 +47,7 @@ export type LoggerOptions = {
 
 /** Lines leave together, none later than this after it was written. */
 const FLUSH_WITHIN: Millis = 50;
-const FLUSH_CHARACTERS = 8 * 1024;
+const FLUSH_CHARACTERS = 32 * 1024;
 const STDERR = { dest: 2, sync: false, maxLength: 1024 * 1024 };
 
 const SECRETS = ["authorization", "cookie", "token", "password", "secret", "private-token", "job-token"];

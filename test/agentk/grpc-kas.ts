@@ -8,6 +8,7 @@ import {
   status,
 } from "@grpc/grpc-js";
 import { failed } from "../../src/failed.ts";
+import { streamOf } from "../../src/grpc/server.ts";
 import { identity, serverCallCarrier } from "../../src/link/carriers/grpc-call.ts";
 import type { Hello, Link } from "../../src/link/link.ts";
 import { openLink } from "../../src/link/multiplexer.ts";
@@ -77,9 +78,11 @@ function serve(kas: GrpcKas, call: ServerDuplexStream<Buffer, Buffer>): void {
     agent: null,
     closed: false,
   };
+  const stream = streamOf(call);
+  if (!stream) throw new Error("grpc-js keeps the stream of a call elsewhere");
   accepted.link = openLink({
     clock: systemClock,
-    carrier: serverCallCarrier(call),
+    carrier: serverCallCarrier(call, stream),
     role: "acceptor",
     hello: {
       cluster: "default",

@@ -9,7 +9,8 @@ import { generate } from "selfsigned";
 import { afterEach, describe, expect, it } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
 import { failure } from "../../actors/failure.ts";
-import { CallReader, decodeMessage, encodeMessage, encodePrefixed } from "../../src/link/carriers/call-message.ts";
+import { streamOf } from "../../src/grpc/server.ts";
+import { CallReader, encodePrefixed } from "../../src/link/carriers/call-message.ts";
 import { GRPC_LIMITS, identity, serverCallCarrier } from "../../src/link/carriers/grpc-call.ts";
 import { Http2Call } from "../../src/link/carriers/http2-call.ts";
 import { memoryCarriers } from "../../src/link/carriers/memory.ts";
@@ -67,7 +68,10 @@ async function call(between: () => Promise<readonly [dialled: Duplex, accepted: 
   injector.injectConnection(far);
   const dialled = new Http2Call({ clock: systemClock, over: () => {} });
   dialled.start(near, { scheme: "http", authority: "kas", path: METHOD, headers: {} });
-  const serving = serverCallCarrier(await accepted.promise);
+  const served = await accepted.promise;
+  const stream = streamOf(served);
+  if (!stream) throw new Error("grpc-js keeps the stream of a call elsewhere");
+  const serving = serverCallCarrier(served, stream);
   const free = async () => {
     await dialled.gone;
     await new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
@@ -249,29 +253,30 @@ it("widens the windows under a grpc-js server, once per session and only where i
   await free();
 });
 
-it("ends a call whose messages are not protobuf, and skips fields it does not know", () => {
+/** gRPC's prefix and the message. */
+const prefixed = (...message: number[]): Buffer => Buffer.from([0, 0, 0, 0, message.length, ...message]);
+
+it("refuses messages that are not protobuf, and skips fields it does not know", () => {
+  const read = (message: Buffer, got: Uint8Array[] = []) => new CallReader((part) => got.push(part)).feed(message);
   const got: Uint8Array[] = [];
-  const read = (...message: number[]) => decodeMessage(Buffer.from(message), (part) => got.push(part));
-  expect(read(0x10, 0x96, 0x01, 0x0a, 2, 7, 8, 0x1a, 1, 9, 0x25, 1, 2, 3, 4)).toBe(true);
+  expect(read(prefixed(0x10, 0x96, 0x01, 0x0a, 2, 7, 8, 0x1a, 1, 9, 0x0a, 0, 0x25, 1, 2, 3, 4), got)).toBe(true);
   expect(got).toEqual([Buffer.from([7, 8])]);
-  expect([read(0x0a, 5, 1), read(0x0b), read(0xff), read(0x0a, 0xff, 0xff, 0xff, 0xff, 0xff)]).toEqual(
-    Array.from({ length: 4 }, () => false),
-  );
-  const big = encodeMessage([Buffer.alloc(70_000, 1), Buffer.alloc(3, 2)], 70_003);
-  expect(decodeMessage(big, (part) => expect(part.length).toBe(70_003))).toBe(true);
+  const broken = [[0x0a, 5, 1], [0x0b, 0], [0xff], [0x02, 0], [0x0a, 0xff, 0xff, 0xff, 0xff, 0xff], [0x10]];
+  for (const message of broken) expect(read(prefixed(...message)), message.join()).toBe(false);
 });
 
-it("cuts messages out of a stream that is cut anywhere, and takes nothing that gRPC would not send here", () => {
+it("hands on the bytes of messages that are cut anywhere, and takes nothing that gRPC would not send here", () => {
   const stream = Buffer.concat([
-    encodePrefixed([Buffer.alloc(300, 1)], 300),
+    ...encodePrefixed([Buffer.alloc(300, 1)], 300),
     Buffer.from([0, 0, 0, 0, 0]),
-    encodePrefixed([Buffer.from("ab"), Buffer.from("c")], 3),
+    ...encodePrefixed([Buffer.from("ab"), Buffer.from("c")], 3),
+    ...encodePrefixed([Buffer.alloc(70_000, 2), Buffer.from("d")], 70_001),
   ]);
   for (const size of [1, 2, 4, 5, 6, 7, 305, stream.length]) {
     const got: Uint8Array[] = [];
     const reader = new CallReader((part) => got.push(part));
     for (let at = 0; at < stream.length; at += size) expect(reader.feed(stream.subarray(at, at + size))).toBe(true);
-    expect(Buffer.concat(got).toString("latin1")).toBe(`${"\x01".repeat(300)}abc`);
+    expect(Buffer.concat(got).toString("latin1")).toBe(`${"\x01".repeat(300)}abc${"\x02".repeat(70_000)}d`);
   }
   const feed = (...bytes: number[]) => new CallReader(() => {}).feed(Buffer.from(bytes));
   expect([feed(1, 0, 0, 0, 0), feed(0, 0, 0x40, 0, 1), feed(0, 0, 0, 0, 1, 0xff)]).toEqual([false, false, false]);

@@ -1,6 +1,6 @@
 /**
  * The messages of the call that carries an agent link: `bytes frames = 1`, written and read by hand, at most 128 KiB. Where a
- * frame begins or ends in them does not matter. `CallReader` cuts them out of gRPC's byte stream.
+ * frame begins or ends in them does not matter, so bytes are handed on as they come: no message is ever gathered.
  */
 
 const MAX_MESSAGE_BYTES = 128 * 1024;
@@ -12,24 +12,26 @@ export const MAX_BATCHES = 2;
 /** Whatever the other side thinks a message may be. */
 export const MAX_RECEIVED_BYTES = 4 * 1024 * 1024;
 const PREFIX_BYTES = 5;
+/** Up to here one copied buffer costs less than several that are written together. */
+const COPIED_BYTES = 16 * 1024;
 
-/** One message with `bytes` bytes of frames, behind `room` bytes that the caller fills. */
-export function encodeMessage(parts: readonly Uint8Array[], bytes: number, room = 0): Buffer {
-  const message = Buffer.allocUnsafe(room + 1 + varintBytes(bytes) + bytes);
-  let at = writeField(message, room, bytes);
+/**
+ * One message with `bytes` bytes of frames as gRPC sends it (a byte that says "not compressed", four with the length, the
+ * message): what is to be written, in order.
+ */
+export function encodePrefixed(parts: readonly Uint8Array[], bytes: number): readonly Uint8Array[] {
+  const header = PREFIX_BYTES + 1 + varintBytes(bytes);
+  const copied = bytes <= COPIED_BYTES;
+  const first = Buffer.allocUnsafe(header + (copied ? bytes : 0));
+  first[0] = 0;
+  first.writeUInt32BE(header - PREFIX_BYTES + bytes, 1);
+  let at = writeField(first, PREFIX_BYTES, bytes);
+  if (!copied) return [first, ...parts];
   for (const part of parts) {
-    message.set(part, at);
+    first.set(part, at);
     at += part.length;
   }
-  return message;
-}
-
-/** The same as gRPC sends it: a byte that says "not compressed", four with the length, the message. */
-export function encodePrefixed(parts: readonly Uint8Array[], bytes: number): Buffer {
-  const framed = encodeMessage(parts, bytes, PREFIX_BYTES);
-  framed[0] = 0;
-  framed.writeUInt32BE(framed.length - PREFIX_BYTES, 1);
-  return framed;
+  return [first];
 }
 
 /** What is larger than a message is cut; only single frames are: CTL. */
@@ -59,93 +61,97 @@ function writeField(message: Buffer, from: number, value: number): number {
   return at;
 }
 
-/** Where a reader of protobuf is; what cannot be read is NaN. */
-class Cursor {
-  readonly #message: Uint8Array;
-  at = 0;
+/** Where a reader is: gRPC's prefix, the tag of a field, a number (its value, or how long it is), the bytes of a field. */
+const PREFIX = 0;
+const FIELD = 1;
+const NUMBER = 2;
+const LENGTH = 3;
+const BYTES = 4;
 
-  constructor(message: Uint8Array) {
-    this.#message = message;
-  }
-
-  varint(): number {
-    let value = 0;
-    for (let shift = 0; this.at < this.#message.length && shift < 63; shift += 7) {
-      const byte = this.#message[this.at++] ?? 0;
-      value += (byte & 0x7f) * 2 ** shift;
-      if (byte < 0x80) return value;
-    }
-    return Number.NaN;
-  }
-
-  /** Bytes of the field whose tag was just read, NaN for a wire type that nobody uses. */
-  fieldBytes(tag: number): number {
-    switch (tag & 7) {
-      case 0:
-        return this.varint() * 0;
-      case 1:
-        return 8;
-      case 2:
-        return this.varint();
-      case 5:
-        return 4;
-      default:
-        return Number.NaN;
-    }
-  }
-}
-
-/** Hands the bytes of every `frames` field on; other fields are skipped. False when it is not protobuf. */
-export function decodeMessage(message: Uint8Array, onBytes: (bytes: Uint8Array) => void): boolean {
-  const cursor = new Cursor(message);
-  while (cursor.at < message.length) {
-    const tag = cursor.varint();
-    const size = cursor.fieldBytes(tag);
-    if (!(tag >= 8 && size <= message.length - cursor.at)) return false;
-    if (tag === TAG && size > 0) onBytes(message.subarray(cursor.at, cursor.at + size));
-    cursor.at += size;
-  }
-  return true;
-}
-
-/** Takes gRPC's byte stream, cut anywhere. A message that is whole in one chunk is not copied, any other once. */
+/** Takes gRPC's byte stream, cut anywhere, and hands on the bytes of every `frames` field; other fields are skipped. */
 export class CallReader {
   readonly #onBytes: (bytes: Uint8Array) => void;
-  #held: Buffer[] = [];
-  #heldBytes = 0;
-  #wanted = PREFIX_BYTES;
+  #state = PREFIX;
+  /** The number being read, and how many bytes of it or of the prefix came. */
+  #value = 0;
+  #came = 0;
+  #tag = 0;
+  /** Bytes still to come of the message, and of the field. */
+  #message = 0;
+  #field = 0;
+  #broken = false;
 
   constructor(onBytes: (bytes: Uint8Array) => void) {
     this.#onBytes = onBytes;
   }
 
   /** False when these are no messages of ours, compressed ones included: nothing is read after that. */
-  feed(chunk: Buffer): boolean {
-    this.#held.push(chunk);
-    this.#heldBytes += chunk.length;
-    if (this.#heldBytes < this.#wanted) return true;
-    const bytes = this.#held.length === 1 ? chunk : Buffer.concat(this.#held, this.#heldBytes);
-    const at = this.#read(bytes);
-    if (at < 0) return false;
-    const rest = bytes.subarray(at);
-    this.#held = rest.length > 0 ? [rest] : [];
-    this.#heldBytes = rest.length;
-    return true;
+  feed(chunk: Uint8Array): boolean {
+    let at = 0;
+    while (!this.#broken && at < chunk.length) {
+      if (this.#state === BYTES) at = this.#bytes(chunk, at);
+      else this.#byte(chunk[at++] ?? 0);
+    }
+    return !this.#broken;
   }
 
-  /** Where the first message begins that is not whole yet; negative when it is none. */
-  #read(bytes: Buffer): number {
-    let at = 0;
-    for (;;) {
-      this.#wanted = PREFIX_BYTES;
-      if (bytes.length - at < this.#wanted) return at;
-      const length = bytes.readUInt32BE(at + 1);
-      if (bytes[at] !== 0 || length > MAX_RECEIVED_BYTES) return -1;
-      this.#wanted += length;
-      if (bytes.length - at < this.#wanted) return at;
-      const end = at + this.#wanted;
-      if (!decodeMessage(bytes.subarray(at + PREFIX_BYTES, end), this.#onBytes)) return -1;
-      at = end;
+  #bytes(chunk: Uint8Array, at: number): number {
+    const end = at + Math.min(this.#field, chunk.length - at);
+    this.#field -= end - at;
+    this.#message -= end - at;
+    if (this.#field === 0) this.#next();
+    if (this.#tag === TAG) this.#onBytes(chunk.subarray(at, end));
+    return end;
+  }
+
+  #byte(byte: number): void {
+    if (this.#state === PREFIX) {
+      this.#prefix(byte);
+      return;
     }
+    this.#message--;
+    this.#value += (byte & 0x7f) * 2 ** (7 * this.#came++);
+    if (byte < 0x80) this.#number(this.#value);
+    else if (this.#message === 0 || this.#came > 9) this.#broken = true;
+  }
+
+  #prefix(byte: number): void {
+    if (this.#came === 0 && byte !== 0) this.#broken = true;
+    this.#value = this.#value * 256 + byte;
+    if (++this.#came < PREFIX_BYTES) return;
+    this.#message = this.#value;
+    if (this.#message > MAX_RECEIVED_BYTES) this.#broken = true;
+    this.#next();
+  }
+
+  #number(value: number): void {
+    if (this.#state === FIELD) {
+      this.#tag = value;
+      const type = value & 7;
+      if (value < 8 || type > 5 || type === 3 || type === 4) this.#broken = true;
+      else if (type === 0 || type === 2) this.#expect(type === 0 ? NUMBER : LENGTH);
+      else this.#skip(type === 1 ? 8 : 4);
+    } else if (this.#state === LENGTH) this.#skip(value);
+    else this.#next();
+  }
+
+  #skip(bytes: number): void {
+    if (bytes > this.#message) this.#broken = true;
+    else if (bytes === 0) this.#next();
+    else {
+      this.#field = bytes;
+      this.#state = BYTES;
+    }
+  }
+
+  #next(): void {
+    this.#expect(this.#message > 0 ? FIELD : PREFIX);
+  }
+
+  #expect(state: number): void {
+    if (state > FIELD && this.#message === 0) this.#broken = true;
+    this.#state = state;
+    this.#value = 0;
+    this.#came = 0;
   }
 }

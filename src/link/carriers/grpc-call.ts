@@ -1,17 +1,20 @@
 /**
- * The server's end of the call that carries an agent link, over grpc-js. At most two batches are in gRPC's hands, counted by
- * write callbacks, because its `write() === false` counts messages and not bytes. `http2-call.ts` is the client's end.
+ * The server's end of the call that carries an agent link: grpc-js accepts and ends the call, its bytes are read and written
+ * here, on the HTTP/2 stream under it, so that no message is gathered or copied (ADR 0009). At most two batches are in
+ * HTTP/2's hands, counted by write callbacks. `http2-call.ts` is the client's end.
  */
-import { type ServerDuplexStream, status } from "@grpc/grpc-js";
+import type { ServerHttp2Stream } from "node:http2";
+import { Metadata, type ServerDuplexStream, status } from "@grpc/grpc-js";
 import type { Carrier } from "../link.ts";
 import {
   batchesOf,
-  decodeMessage,
-  encodeMessage,
+  CallReader,
+  encodePrefixed,
   MAX_BATCH_BYTES,
   MAX_BATCHES,
   MAX_RECEIVED_BYTES,
 } from "./call-message.ts";
+import { writeTogether } from "./write-together.ts";
 
 /** Codec for the call's method: buffers as they are. */
 export const identity = (bytes: Buffer): Buffer => bytes;
@@ -30,21 +33,24 @@ class ServerCall implements Carrier {
   onData: (chunk: Uint8Array) => void = () => {};
   onClosed: (reason: string) => void = () => {};
   readonly #call: Call;
-  readonly #abort: () => void;
+  readonly #stream: ServerHttp2Stream;
+  readonly #reader = new CallReader((bytes) => this.onData(bytes));
   #closed = false;
   #ending = false;
-  readonly #receive = (bytes: Uint8Array) => this.onData(bytes);
 
-  constructor(call: Call, abort: () => void) {
+  constructor(call: Call, stream: ServerHttp2Stream) {
     this.#call = call;
-    this.#abort = abort;
-    call.on("data", (message: Buffer) => {
-      if (!decodeMessage(message, this.#receive)) this.destroy();
-    });
-    call.on("end", () => this.end());
+    this.#stream = stream;
     call.on("error", () => {});
     call.once("cancelled", () => this.#over("the call was ended by the agent or its connection was lost"));
     call.once("close", () => this.#over("the call was ended"));
+    call.sendMetadata(new Metadata());
+    stream.removeAllListeners("data"); // grpc-js's own
+    stream.on("data", (chunk: Buffer) => {
+      if (!this.#closed && !this.#reader.feed(chunk)) this.destroy();
+    });
+    stream.once("end", () => this.end());
+    stream.resume();
   }
 
   write(batch: readonly Uint8Array[], bytes: number, taken: () => void): void {
@@ -52,8 +58,7 @@ class ServerCall implements Carrier {
     let left = bytes;
     for (const [parts, size] of batchesOf(batch, bytes)) {
       left -= size;
-      if (left === 0) this.#call.write(encodeMessage(parts, size), taken);
-      else this.#call.write(encodeMessage(parts, size));
+      writeTogether(this.#stream, encodePrefixed(parts, size), left === 0 ? taken : null);
     }
   }
 
@@ -66,7 +71,8 @@ class ServerCall implements Carrier {
   destroy(): void {
     if (this.#closed) return;
     this.#ending = true;
-    this.#abort();
+    // gRPC has no way to end a call whose other side takes nothing more: it ends as soon as what was written could leave.
+    this.#call.emit("error", { code: status.UNAVAILABLE, details: "the link was ended" });
     this.#over("the call was ended here");
   }
 
@@ -77,11 +83,5 @@ class ServerCall implements Carrier {
   }
 }
 
-/**
- * gRPC has no way to end a call whose other side takes nothing more; `abort` may do so by destroying the socket under it.
- * Without it the call ends with a status as soon as what was written could leave.
- */
-export function serverCallCarrier(call: Call, abort?: () => void): Carrier {
-  const end = () => call.emit("error", { code: status.UNAVAILABLE, details: "the link was ended" });
-  return new ServerCall(call, abort ?? end);
-}
+/** `stream`: the HTTP/2 stream under the call, of which grpc-js must have read nothing yet. */
+export const serverCallCarrier = (call: Call, stream: ServerHttp2Stream): Carrier => new ServerCall(call, stream);

@@ -9,6 +9,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import type { Carrier } from "../link.ts";
 import { type CallOver, Ending } from "./call-ending.ts";
 import { batchesOf, CallReader, encodePrefixed, MAX_BATCH_BYTES, MAX_BATCHES } from "./call-message.ts";
+import { writeTogether } from "./write-together.ts";
 
 const MIB = 1024 * 1024;
 const SESSION_WINDOW = 8 * MIB;
@@ -31,7 +32,7 @@ export type Http2CallOptions = {
   readonly over: (why: CallOver) => void;
 };
 
-type Written = { readonly message: Buffer; readonly taken: (() => void) | null };
+type Written = { readonly message: readonly Uint8Array[]; readonly taken: (() => void) | null };
 
 export class Http2Call implements Carrier {
   readonly maxBatchBytes = MAX_BATCH_BYTES;
@@ -106,7 +107,7 @@ export class Http2Call implements Carrier {
     for (const [parts, size] of batchesOf(batch, bytes)) {
       left -= size;
       const written = { message: encodePrefixed(parts, size), taken: left === 0 ? taken : null };
-      if (this.#stream) this.#send(this.#stream, written);
+      if (this.#stream) writeTogether(this.#stream, written.message, written.taken);
       else this.#pending.push(written);
     }
   }
@@ -138,13 +139,7 @@ export class Http2Call implements Carrier {
     stream.once("close", () => this.#finish());
     const pending = this.#pending;
     this.#pending = [];
-    for (const one of pending) this.#send(stream, one);
-  }
-
-  #send(stream: ClientHttp2Stream, { message, taken }: Written): void {
-    stream.write(message, (error) => {
-      if (!error) taken?.();
-    });
+    for (const { message, taken } of pending) writeTogether(stream, message, taken);
   }
 
   #receive(chunk: Buffer): void {

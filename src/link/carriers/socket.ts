@@ -1,6 +1,7 @@
 /** The carrier of a peer link: one TCP or TLS socket that the link owns from now on. Frames follow each other without more framing. */
 import type { Socket } from "node:net";
 import type { Carrier } from "../link.ts";
+import { writeTogether } from "./write-together.ts";
 
 const MAX_BATCH_BYTES = 256 * 1024;
 const MAX_BATCHES = 2;
@@ -26,17 +27,7 @@ class SocketCarrier implements Carrier {
   }
 
   write(batch: readonly Uint8Array[], _bytes: number, taken: () => void): void {
-    const socket = this.#socket;
-    const last = batch.length - 1;
-    const done = (error?: Error | null) => {
-      if (!error) taken();
-    };
-    if (last > 0) socket.cork();
-    for (const [i, part] of batch.entries()) {
-      if (i === last) socket.write(part, done);
-      else socket.write(part);
-    }
-    if (last > 0) socket.uncork();
+    writeTogether(this.#socket, batch, taken);
   }
 
   end(): void {
