@@ -187,7 +187,7 @@ function packHead(link: LinkState, sink: FrameSink, s: StreamState, payload: Uin
   if (!s.own) return write(link, sink, s, FRAME.head, payload);
   s.id = link.nextId;
   link.nextId += 2;
-  link.unopened.delete(s);
+  s.unopened?.remove();
   link.streams.set(s.id, s);
   if (s.stopDue) control(link, s);
   return write(link, sink, s, FRAME.open, payload);

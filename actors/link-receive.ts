@@ -278,7 +278,7 @@ function receiveClose(link: LinkState, last: number): void {
   link.closeReceived = true;
   if (link.phase === "up") link.phase = "closing";
   const reset = { failure: failure("draining", "the other side closes this link; nothing ran"), unprocessed: true };
-  for (const s of [...link.unopened]) abort(link, s, reset);
+  for (const s of link.unopened) abort(link, s, reset);
   for (const s of [...link.streams.values()]) if (s.own && s.id > last) abort(link, s, reset);
   link.port.drain();
 }

@@ -23,7 +23,7 @@ export function openStream(link: LinkState, payload: Uint8Array, events: StreamE
     link.refused.push({ stream, failure: refusal });
     return stream;
   }
-  link.unopened.add(stream);
+  stream.unopened = link.unopened.add(stream);
   link.queuedBytes += payload.length;
   if (link.exhausted === "no" && link.nextId + 2 * link.unopened.size > MAX_STREAM_ID - 2 * ALMOST) {
     link.exhausted = "due";

@@ -5,9 +5,11 @@
  * Always: ids rise in the order their OPENs leave; a stream closes exactly once; `queuedBytes` is what its streams and CTL hold.
  */
 import type { Millis } from "./actor.ts";
+import { Bag } from "./bag.ts";
 import { type CreditPool, creditPool, giveBack, KIB, type LinkWindow, linkWindow, STREAM_FLOOR } from "./credit.ts";
 import { type Failure, failure } from "./failure.ts";
 import type { FrameReset } from "./frame.ts";
+import { IdTable } from "./id-table.ts";
 import { canSend, discard, type StreamEvents, type StreamState, waiting } from "./stream.ts";
 import { leave, sit, type Turns, turns } from "./turns.ts";
 
@@ -54,9 +56,9 @@ export type LinkState = {
   rules: LinkRules;
   now: Millis;
   phase: "greeting" | "up" | "closing" | "closed";
-  readonly streams: Map<number, StreamState>;
+  readonly streams: IdTable<StreamState>;
   /** Streams of ours whose OPEN did not leave yet; they have no id. */
-  readonly unopened: Set<StreamState>;
+  readonly unopened: Bag<StreamState>;
   /** Our next id, the highest of the other side, and the highest of theirs that is served after our CLOSE. */
   nextId: number;
   theirLast: number;
@@ -115,8 +117,8 @@ export function createLink(rules: LinkRules, port: LinkPort, now: Millis, pool =
     rules,
     now,
     phase: "greeting",
-    streams: new Map(),
-    unopened: new Set(),
+    streams: new IdTable(),
+    unopened: new Bag(),
     nextId: rules.firstStream,
     theirLast: 0,
     closeSent: false,
@@ -199,7 +201,7 @@ function release(link: LinkState, s: StreamState): void {
   s.head = null;
   discard(s);
   if (s.id > 0) link.streams.delete(s.id);
-  else link.unopened.delete(s);
+  s.unopened?.remove();
   giveBack(s.window, link.pool);
 }
 
@@ -249,7 +251,7 @@ export function end(link: LinkState, { why, tell, streams, unprocessed = false }
   const early = link.phase === "greeting";
   link.phase = "closed";
   const cause = streams ?? failure("node-gone", why.reason);
-  for (const s of [...link.unopened]) abort(link, s, { failure: cause, unprocessed: true });
+  for (const s of link.unopened) abort(link, s, { failure: cause, unprocessed: true });
   for (const s of [...link.streams.values()]) abort(link, s, { failure: cause, unprocessed: unprocessed && s.own });
   for (const list of [link.control, link.resets, link.ctl, link.greetings]) list.length = 0;
   link.queuedBytes -= link.ctlBytes;

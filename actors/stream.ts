@@ -4,6 +4,7 @@
  * The record is changed in place by `link.ts`, `link-receive.ts` and `link-pack.ts` only.
  */
 import type { Millis } from "./actor.ts";
+import type { Place } from "./bag.ts";
 import { type ReceiveWindow, receiveWindow } from "./credit.ts";
 import { type FrameReset, PHASE } from "./frame.ts";
 import type { GroupKey, Seat } from "./turns.ts";
@@ -26,6 +27,8 @@ export type StreamState = Seat<StreamState> & {
   id: number;
   /** We opened it. */
   readonly own: boolean;
+  /** Its place among those whose OPEN did not leave yet. */
+  unopened: Place | null;
   group: GroupKey;
   events: StreamEvents;
   over: boolean;
@@ -98,6 +101,7 @@ export const newStream = (start: StreamStart): StreamState => ({
   bench: null,
   id: start.id,
   own: start.own,
+  unopened: null,
   group: start.group,
   events: start.events,
   over: false,

@@ -1,6 +1,6 @@
 /**
  * Whose turn it is to send: groups in turn, within a group its streams in turn, a quantum of bytes each.
- * Only those that can send have a seat; seating, leaving and passing on are all O(1). An empty group is forgotten.
+ * Only those that can send have a seat; seating, leaving and passing on are all O(1). Few empty groups are kept.
  */
 export type GroupKey = number | string;
 
@@ -25,6 +25,9 @@ export type Turns<S> = {
   first: Group<S> | null;
   last: Group<S> | null;
 };
+
+/** Empty ones among them: most links have few groups, which come and go with every request (`id-table.ts` says why it matters). */
+const KEPT_GROUPS = 64;
 
 export const turns = <S>(): Turns<S> => ({ groups: new Map(), first: null, last: null });
 
@@ -54,8 +57,8 @@ export function sit<S extends Seat<S>>(all: Turns<S>, stream: S, key: GroupKey):
   if (!group) {
     group = { key, of: all, first: null, last: null, before: null, after: null };
     all.groups.set(key, group);
-    append(all, group);
   }
+  if (!group.first) append(all, group);
   append(group, stream);
   stream.bench = group;
 }
@@ -68,7 +71,7 @@ export function leave<S extends Seat<S>>(stream: S): void {
   stream.bench = null;
   if (group.first) return;
   remove(group.of, group);
-  group.of.groups.delete(group.key);
+  if (group.of.groups.size > KEPT_GROUPS) group.of.groups.delete(group.key);
 }
 
 /** Whose turn it is. */

@@ -4,6 +4,7 @@
  * are bounded per agent and per node.
  */
 import type { Millis } from "../../actors/actor.ts";
+import { Bag, type Place } from "../../actors/bag.ts";
 import { type Failure, failure } from "../../actors/failure.ts";
 import type { HomeAnswer, HomeRoute } from "../../actors/home-index.ts";
 import type { AgentId, NodeId } from "../../actors/ids.ts";
@@ -34,6 +35,7 @@ type Running = {
   readonly port: RequestPort;
   readonly cell: Cell<RequestState, RequestMessage, RequestEffect>;
   parked: boolean;
+  place: Place | null;
 };
 
 /** Requests of one agent that look for it. */
@@ -44,7 +46,7 @@ const CURRENT_FOR = 1_000;
 
 export class Requests {
   readonly #options: RequestsOptions;
-  readonly #running = new Map<string, Running>();
+  readonly #running = new Bag<Running>();
   readonly #seekers = new Map<AgentId, Seekers>();
   #parked = 0;
 
@@ -67,8 +69,8 @@ export class Requests {
       perform: (effect) => this.#perform(running, effect),
       respawned: () => this.#crashed(running),
     });
-    const running: Running = { spec, port, cell, parked: false };
-    this.#running.set(spec.requestId, running);
+    const running: Running = { spec, port, cell, parked: false, place: null };
+    running.place = this.#running.add(running);
     const within = spec.timeLeft > 0 ? Math.min(spec.acceptWithin, spec.timeLeft) : spec.acceptWithin;
     cell.tell({
       type: "start",
@@ -102,7 +104,7 @@ export class Requests {
   }
 
   stop(reason: Failure): void {
-    for (const running of [...this.#running.values()]) running.cell.tell({ type: "stop", failure: reason });
+    for (const running of this.#running) running.cell.tell({ type: "stop", failure: reason });
   }
 
   #perform(running: Running, effect: RequestEffect): void {
@@ -249,15 +251,15 @@ export class Requests {
   }
 
   #over(running: Running): void {
-    const { requestId } = running.spec;
     this.#unseek(running);
     running.cell[Symbol.dispose]();
-    this.#running.delete(requestId);
+    running.place?.remove();
+    running.place = null;
   }
 
   /** A bug in it, or in who carries it: nobody knows how far it came. */
   #crashed(running: Running): void {
-    if (!this.#running.has(running.spec.requestId)) return;
+    if (!running.place) return;
     this.#over(running);
     running.port.fail(failure("internal", "the request actor threw"));
   }

@@ -5,6 +5,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Tracer } from "@opentelemetry/api";
+import { Bag, type Place } from "../../actors/bag.ts";
 import { type Failure, failure } from "../../actors/failure.ts";
 import type { Auth, TokenId } from "../auth/auth.ts";
 import type { Router } from "../cluster/router.ts";
@@ -62,7 +63,7 @@ class HttpProxy implements KubernetesProxy {
   readonly #context: VisitContext;
   readonly #server: Server;
   /** What is under way on each socket. */
-  readonly #sockets = new Map<Socket, Set<Active>>();
+  readonly #sockets = new Map<Socket, Bag<Active>>();
   readonly #revocations: Disposable;
   #active = 0;
   #draining = false;
@@ -99,7 +100,7 @@ class HttpProxy implements KubernetesProxy {
       socket.destroy();
       return;
     }
-    this.#sockets.set(socket, new Set());
+    this.#sockets.set(socket, new Bag());
     socket.once("close", () => this.#socketClosed(socket));
     this.#server.emit("connection", socket);
   }
@@ -150,9 +151,9 @@ class HttpProxy implements KubernetesProxy {
   #exchange(req: IncomingMessage, res: ServerResponse, fault: Failure | null, awaitsContinue: boolean): void {
     const on = this.#sockets.get(req.socket);
     if (on === undefined) return;
-    const exchange = new Exchange(req, res, this.#context, (done) => this.#done(on, done));
+    const exchange = new Exchange(req, res, this.#context, () => this.#done(place));
+    const place = on.add(exchange);
     this.#active += 1;
-    on.add(exchange);
     exchange.start(on.size > this.#context.limits.maxPipelined ? TOO_MANY : fault, awaitsContinue);
   }
 
@@ -162,9 +163,9 @@ class HttpProxy implements KubernetesProxy {
       socket.destroy(); // its answer would land inside another
       return;
     }
-    const upgrade = new Upgrade(req, socket, this.#context, (done) => this.#done(on, done));
+    const upgrade = new Upgrade(req, socket, this.#context, () => this.#done(place));
+    const place = on.add(upgrade);
     this.#active += 1;
-    on.add(upgrade);
     upgrade.start(head, null);
   }
 
@@ -174,8 +175,8 @@ class HttpProxy implements KubernetesProxy {
     else refuseBytes(socket, error, this.#context);
   }
 
-  #done(on: Set<Active>, done: Active): void {
-    if (on.delete(done)) this.#active -= 1;
+  #done(place: Place): void {
+    if (place.remove()) this.#active -= 1;
   }
 
   /** Answers that wait for their turn are told here: no version of node:http promises them a "close". */

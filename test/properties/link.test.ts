@@ -200,7 +200,7 @@ it("keeps every stream's bytes and order, never exceeds credit, and closes each 
         expect(streamCount(link)).toBe(0);
         expect(link.queuedBytes).toBe(0);
         expect(link.pool.lent).toBe(0);
-        expect(link.fresh.groups.size + link.seasoned.groups.size).toBe(0);
+        expect([link.fresh.first, link.seasoned.first]).toEqual([null, null]);
         expect(play.wired.readers[i]?.partial).toBe(0);
       }
       for (const one of play.live) {
