@@ -22,6 +22,8 @@ export type Connection = {
 export type Connections = {
   readonly byId: Map<ConnectionId, Connection>;
   readonly byAgent: Map<AgentId, readonly Connection[]>;
+  /** Those that are neither draining nor superseded. */
+  serving: number;
 };
 
 export type ConnectionMessage =
@@ -52,7 +54,7 @@ type ConnectionStep = Step<Connections, ConnectionEffect>;
 export function createConnections(streamsPerAgent: number): Actor<Connections, ConnectionMessage, ConnectionEffect> {
   return {
     get initial(): Connections {
-      return { byId: new Map(), byAgent: new Map() };
+      return { byId: new Map(), byAgent: new Map(), serving: 0 };
     },
     receive(state, message) {
       switch (message.type) {
@@ -63,7 +65,7 @@ export function createConnections(streamsPerAgent: number): Actor<Connections, C
         case "drained":
           return drained(state, message.connection);
         case "superseded":
-          return [state, supersede(state.byId.get(message.connection))];
+          return [state, supersede(state, state.byId.get(message.connection))];
         case "take":
           return take(state, message.agent, message.prefer, message.exclude, streamsPerAgent);
         case "released":
@@ -79,12 +81,14 @@ function connected(state: Connections, node: NodeId, entry: Entry): ConnectionSt
   const { connection, draining } = entry;
   const added: Connection = { node, connection, entry, draining, superseded: false, suspect: false, active: 0 };
   state.byId.set(entry.connection, added);
+  if (!draining) state.serving++;
   state.byAgent.set(entry.agent, [...mine, added]);
-  return [state, [{ type: "put", entry }, ...closed.flatMap(supersede)]];
+  return [state, [{ type: "put", entry }, ...closed.flatMap((other) => supersede(state, other))]];
 }
 
-function supersede(connection: Connection | undefined): ConnectionEffect[] {
+function supersede(state: Connections, connection: Connection | undefined): ConnectionEffect[] {
   if (!connection || connection.superseded) return [];
+  leaveService(state, connection);
   connection.superseded = true;
   return [
     { type: "remove", entry: connection.entry },
@@ -92,10 +96,15 @@ function supersede(connection: Connection | undefined): ConnectionEffect[] {
   ];
 }
 
+function leaveService(state: Connections, { draining, superseded }: Connection): void {
+  if (!draining && !superseded) state.serving--;
+}
+
 function disconnected(state: Connections, id: ConnectionId): ConnectionStep {
   const connection = state.byId.get(id);
   if (!connection) return [state, []];
   state.byId.delete(id);
+  leaveService(state, connection);
   const { agent } = connection.entry;
   const rest = (state.byAgent.get(agent) ?? []).filter((other) => other !== connection);
   if (rest.length > 0) state.byAgent.set(agent, rest);
@@ -106,6 +115,7 @@ function disconnected(state: Connections, id: ConnectionId): ConnectionStep {
 function drained(state: Connections, id: ConnectionId): ConnectionStep {
   const connection = state.byId.get(id);
   if (!connection || connection.draining) return [state, []];
+  leaveService(state, connection);
   connection.draining = true;
   connection.entry = { ...connection.entry, draining: true };
   return [state, connection.superseded ? [] : [{ type: "put", entry: connection.entry }]];

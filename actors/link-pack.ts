@@ -3,7 +3,7 @@
  * Only what is handed to the sink has left: until then an OPEN is not sent, and its stream can be refused with proof.
  */
 import type { Millis } from "./actor.ts";
-import { grant, KIB } from "./credit.ts";
+import { creditRoundTrip, grant, KIB } from "./credit.ts";
 import { FLAG_END, FRAME, type FrameSink, HEADER_BYTES, MAX_DATA_BYTES, PHASE } from "./frame.ts";
 import { abort, control, FRESH_BYTES, finish, type LinkState, seat } from "./link.ts";
 import { canSend, cut, EMPTY, endsNow, type StreamState } from "./stream.ts";
@@ -14,7 +14,7 @@ const QUANTUM = 16 * KIB;
 const SHORTEST = 4 * KIB;
 const ACKNOWLEDGE_WITH_OTHERS = 4 * KIB;
 const ACKNOWLEDGE_ALONE = 32 * KIB;
-const LOADED_PING_EVERY: Millis = 50;
+const LOADED_PING_EVERY: Millis = 20;
 
 const windowOpen = ({ window }: LinkState): boolean => window.unacknowledged < window.size;
 const streamsWait = (link: LinkState): boolean =>
@@ -43,12 +43,14 @@ export function pack(link: LinkState, sink: FrameSink, most: number, now: Millis
   used += packStreamControl(link, sink, most - used);
   used += packCtl(link, sink, most - used);
   used += packStreams(link, sink, most - used, used === 0);
-  if (link.full && link.pingSent < 0 && now - link.pinged >= LOADED_PING_EVERY) used += ping(link, sink, now);
+  if ((link.full || link.probe) && link.pingSent < 0 && now - link.pinged >= LOADED_PING_EVERY)
+    used += ping(link, sink, now);
   if (link.acknowledge >= (used > 0 ? ACKNOWLEDGE_WITH_OTHERS : ACKNOWLEDGE_ALONE)) used += acknowledge(link, sink);
   return used;
 }
 
 const spend = (link: LinkState, bytes: number): number => {
+  link.sent += bytes;
   link.window.unacknowledged += bytes;
   return bytes;
 };
@@ -66,7 +68,9 @@ function ping(link: LinkState, sink: FrameSink, now: Millis): number {
   link.pinged = now;
   link.pingFull = link.full;
   link.pingBefore = link.window.unacknowledged;
+  link.pingReceived = link.received;
   link.full = false;
+  link.probe = false;
   return spend(link, sink.number(FRAME.ping, 0, link.pingToken));
 }
 
@@ -105,14 +109,18 @@ function packStreamControl(link: LinkState, sink: FrameSink, room: number): numb
     if (s.over) continue;
     if (s.acceptDue) used += spend(link, sink.frame(FRAME.accept, 0, s.id, EMPTY));
     if (s.stopDue) used += spend(link, sink.frame(FRAME.stop, 0, s.id, EMPTY));
-    if (s.creditDue && s.receivePhase !== PHASE.ended && s.window.due > 0) {
-      used += spend(link, sink.number(FRAME.credit, s.id, grant(s.window)));
-    }
+    if (s.creditDue && s.receivePhase !== PHASE.ended) used += packCredit(link, sink, s);
     s.acceptDue = false;
     s.stopDue = false;
     s.creditDue = false;
   }
   return used;
+}
+
+function packCredit(link: LinkState, sink: FrameSink, s: StreamState): number {
+  if (s.window.taken >= s.window.size) link.probe = true;
+  const bytes = grant(s.window, link.owner ?? s.group, creditRoundTrip(link.window), link.now);
+  return bytes > 0 ? spend(link, sink.number(FRAME.credit, s.id, bytes)) : 0;
 }
 
 function packCtl(link: LinkState, sink: FrameSink, room: number): number {

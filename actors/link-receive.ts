@@ -3,7 +3,7 @@
  * opened closes the link with `protocol`; one for a stream that is over is dropped and counted.
  */
 import type { Millis } from "./actor.ts";
-import { measured, receiveBytes } from "./credit.ts";
+import { drop, KIB, receiveBytes } from "./credit.ts";
 import { failure } from "./failure.ts";
 import {
   FLAG_END,
@@ -18,7 +18,9 @@ import {
   PHASE,
 } from "./frame.ts";
 import { abort, end, finish, type LinkState, seat, streamCount } from "./link.ts";
-import { DEAF, discard, newStream, type StreamState, waiting } from "./stream.ts";
+import { overControls, overCtl, overRate } from "./link-rate.ts";
+import { relieve } from "./relief.ts";
+import { DEAF, discard, newStream, SMALL_BYTES, type StreamState, waiting } from "./stream.ts";
 
 /** Bytes came, whatever they are: the link lives, and they will be acknowledged. */
 export function heard(link: LinkState, bytes: number, now: Millis): void {
@@ -26,11 +28,19 @@ export function heard(link: LinkState, bytes: number, now: Millis): void {
   link.heard = now;
   link.silentSince = -1;
   link.acknowledge += bytes;
+  link.received += bytes;
 }
 
 /** The other side broke the protocol. */
 export function violate(link: LinkState, what: string): void {
   end(link, { why: failure("protocol", `the other side of the link broke the protocol: ${what}`), tell: true });
+}
+
+/** A frame came that no credit bounds. False when it was one too many, and the link is closed. */
+export function affords(link: LinkState): boolean {
+  if (!overControls(link)) return true;
+  violate(link, `more than ${link.rules.controlsPerSecond} frames in a second that nothing called for`);
+  return false;
 }
 
 /** Null when the header is legal, else what is wrong; asked before any payload is kept. */
@@ -40,6 +50,7 @@ export function faultOf(link: LinkState, type: number, flags: number, id: number
   if (length > most) return `a frame of type ${type} with ${length} bytes, more than ${most}`;
   if (flags & ~(LEGAL_FLAGS[type] ?? 0)) return `a frame of type ${type} with flags ${flags}`;
   if (id > MAX_STREAM_ID) return `stream id ${id}`;
+  if (type === FRAME.ctl && length > link.rules.maxCtlBytes) return `${length} bytes of CTL on a link that takes none`;
   if (link.phase === "greeting" && type !== FRAME.hello && type !== FRAME.reset) {
     return `a frame of type ${type} before HELLO`;
   }
@@ -58,13 +69,15 @@ export function receiveFrame(link: LinkState, type: number, flags: number, id: n
 }
 
 function receiveLinkFrame(link: LinkState, type: number, flags: number, payload: Uint8Array): void {
+  if (!affords(link)) return;
   switch (type) {
     case FRAME.hello:
       if (link.phase === "greeting") link.port.hello(flags, payload);
       else violate(link, "HELLO on a link that is up");
       return;
     case FRAME.ctl:
-      link.port.ctl(payload);
+      if (overCtl(link, payload.length)) link.dropped++;
+      else link.port.ctl(payload);
       return;
     case FRAME.ready:
       link.port.ready();
@@ -78,23 +91,15 @@ function receiveLinkFrame(link: LinkState, type: number, flags: number, payload:
 }
 
 /** The stream of this id; none when it is over. */
-function find(link: LinkState, id: number): StreamState | null {
+export function find(link: LinkState, id: number): StreamState | null {
   const s = link.streams.get(id);
   if (s) return s;
   const own = (id & 1) === (link.rules.firstStream & 1);
-  if (own ? id < link.nextId : id <= link.theirLast) link.dropped++;
-  else violate(link, `a frame of stream ${id}, which was never opened`);
+  if (own ? id < link.nextId : id <= link.theirLast) {
+    link.dropped++;
+    affords(link);
+  } else violate(link, `a frame of stream ${id}, which was never opened`);
   return null;
-}
-
-/** One budget for OPENs and RESETs: whoever floods us finds its OPENs refused. */
-function overRate(link: LinkState): boolean {
-  if (link.now - link.rateSince >= 1_000) {
-    link.rateSince = link.now;
-    link.rate = 0;
-  }
-  link.rate++;
-  return link.rate > link.rules.opensPerSecond;
 }
 
 function receiveOpen(link: LinkState, flags: number, id: number, payload: Uint8Array): void {
@@ -121,7 +126,7 @@ function receiveOpen(link: LinkState, flags: number, id: number, payload: Uint8A
 }
 
 function admit(link: LinkState, flags: number, id: number, payload: Uint8Array): void {
-  const { peerWindow: credit, now } = link;
+  const { peerWindow: credit, pool, now } = link;
   const s = newStream({
     id,
     own: false,
@@ -130,6 +135,7 @@ function admit(link: LinkState, flags: number, id: number, payload: Uint8Array):
     open: null,
     credit,
     window: link.rules.streamWindow,
+    pool,
     now,
   });
   link.streams.set(id, s);
@@ -166,6 +172,7 @@ function receiveStreamFrame(link: LinkState, s: StreamState, type: number, flags
       if (!s.over && !s.stopped) s.events.trailer(payload);
       break;
     case FRAME.stop:
+      if (!affords(link)) return;
       accepted(s);
       if (!s.over && !s.refused) receiveStop(link, s);
       break;
@@ -191,19 +198,27 @@ function advance(link: LinkState, s: StreamState, type: number): boolean {
   return true;
 }
 
-function accepted(s: StreamState): void {
+export function accepted(s: StreamState): void {
   if (s.accepted || !s.own) return;
   s.accepted = true;
   s.events.accepted();
 }
 
+/** A consumer that holds more than this leaves things lying: small ones must not keep the large chunk they came in. */
+const LEFT_LYING = 16 * KIB;
+
 function receiveData(link: LinkState, s: StreamState, payload: Uint8Array): void {
-  if (payload.length > MAX_DATA_BYTES || !receiveBytes(s.window, payload.length)) {
+  if (payload.length === 0) {
+    affords(link);
+    return;
+  }
+  if (payload.length > MAX_DATA_BYTES || !receiveBytes(s.window, payload.length, link.now)) {
     violate(link, `more DATA on stream ${s.id} than it had credit for`);
     return;
   }
-  if (s.stopped || payload.length === 0) s.window.held -= payload.length;
-  else s.events.data(payload);
+  if (s.stopped) drop(s.window, payload.length, link.now);
+  else s.events.data(payload.length <= SMALL_BYTES && s.window.held > LEFT_LYING ? new Uint8Array(payload) : payload);
+  if (link.pool.held > link.pool.limits.hard) relieve(link.pool, link.now);
 }
 
 function receiveEnd(link: LinkState, s: StreamState, type: number): void {
@@ -225,62 +240,6 @@ function receiveStop(link: LinkState, s: StreamState): void {
   s.sendPhase = PHASE.ended;
   seat(link, s);
   s.events.stopped();
-}
-
-/** CREDIT, PING, PONG, CLOSE. */
-export function receiveNumber(link: LinkState, type: number, id: number, value: number): void {
-  if (link.phase === "closed") return;
-  if (type === FRAME.credit && id > 0) {
-    receiveCredit(link, id, value);
-    return;
-  }
-  if (id !== 0) {
-    violate(link, `a frame of type ${type} on stream ${id}`);
-    return;
-  }
-  switch (type) {
-    case FRAME.credit:
-      link.window.unacknowledged -= value;
-      if (link.window.unacknowledged < 0) violate(link, "it acknowledged more than we sent");
-      return;
-    case FRAME.ping:
-      link.pongDue = value;
-      return;
-    case FRAME.pong:
-      if (value !== link.pingToken || link.pingSent < 0) return;
-      measured(link.window, link.now - link.pingSent, link.pingFull, link.pingBefore);
-      link.pingSent = -1;
-      return;
-    case FRAME.close:
-      receiveClose(link, value);
-      return;
-    default:
-      violate(link, `a frame of type ${type} with a number`);
-  }
-}
-
-const MAX_CREDIT = 2 ** 31;
-
-function receiveCredit(link: LinkState, id: number, value: number): void {
-  const s = find(link, id);
-  if (!s) return;
-  s.credit += value;
-  if (s.credit > MAX_CREDIT) {
-    violate(link, `credit above ${MAX_CREDIT} on stream ${id}`);
-    return;
-  }
-  accepted(s);
-  if (!s.over) seat(link, s);
-}
-
-/** The other side looked at none of our streams above `last`: proof for them. */
-function receiveClose(link: LinkState, last: number): void {
-  link.closeReceived = true;
-  if (link.phase === "up") link.phase = "closing";
-  const reset = { failure: failure("draining", "the other side closes this link; nothing ran"), unprocessed: true };
-  for (const s of link.unopened) abort(link, s, reset);
-  for (const s of [...link.streams.values()]) if (s.own && s.id > last) abort(link, s, reset);
-  link.port.drain();
 }
 
 /** RESET of a stream, or on stream 0 of the whole link. */

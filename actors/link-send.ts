@@ -6,15 +6,15 @@ import { consumeBytes, MIB } from "./credit.ts";
 import { type Failure, failure } from "./failure.ts";
 import { FRAME, type FrameReset, ILLEGAL, MAX_STREAM_ID, nextPhase, PHASE } from "./frame.ts";
 import { abort, control, finish, type LinkState, seat, streamCount } from "./link.ts";
-import { newStream, type StreamEvents, type StreamState } from "./stream.ts";
+import { append, newStream, type StreamEvents, type StreamState } from "./stream.ts";
 import { type GroupKey, leave } from "./turns.ts";
 
 const ALMOST = 2 ** 16;
 
 export function openStream(link: LinkState, payload: Uint8Array, events: StreamEvents, group: GroupKey): StreamState {
-  const { now, peerWindow: credit } = link;
+  const { now, pool, peerWindow: credit } = link;
   const window = link.rules.streamWindow;
-  const stream = newStream({ id: 0, own: true, group, events, open: payload, credit, window, now });
+  const stream = newStream({ id: 0, own: true, group, events, open: payload, credit, window, pool, now });
   const refusal = whyNot(link);
   if (refusal) {
     stream.head = null;
@@ -74,8 +74,7 @@ export function sendHead(link: LinkState, s: StreamState, payload: Uint8Array): 
 
 export function sendData(link: LinkState, s: StreamState, bytes: Uint8Array): void {
   if (bytes.length === 0 || !may(link, s, FRAME.data)) return;
-  s.chunks.push(bytes);
-  s.queued += bytes.length;
+  append(s, bytes);
   link.queuedBytes += bytes.length;
   seat(link, s);
 }
@@ -114,7 +113,7 @@ export function resetStream(link: LinkState, s: StreamState, reset: FrameReset, 
 /** The consumer took `bytes` of what its handler was given. */
 export function consumed(link: LinkState, s: StreamState, bytes: number): void {
   if (s.over || !(bytes > 0)) return;
-  const due = consumeBytes(s.window, bytes, link.pool, link.window.idleRoundTrip, link.now);
+  const due = consumeBytes(s.window, bytes, link.now);
   if (!due || s.creditDue || s.stopped || s.receivePhase === PHASE.ended) return;
   s.creditDue = true;
   control(link, s);

@@ -6,37 +6,14 @@
  */
 import type { Millis } from "./actor.ts";
 import { Bag } from "./bag.ts";
-import { type CreditPool, creditPool, giveBack, KIB, type LinkWindow, linkWindow, STREAM_FLOOR } from "./credit.ts";
+import { KIB, type LinkWindow, linkWindow, release as releaseWindow, STREAM_FLOOR } from "./credit.ts";
 import { type Failure, failure } from "./failure.ts";
 import type { FrameReset } from "./frame.ts";
 import { IdTable } from "./id-table.ts";
+import type { LinkRules } from "./link-rules.ts";
+import { type CreditPool, creditPool, type PooledLink } from "./pool.ts";
 import { canSend, discard, type StreamEvents, type StreamState, waiting } from "./stream.ts";
-import { leave, sit, type Turns, turns } from "./turns.ts";
-
-export type LinkRules = {
-  readonly helloWithin: Millis;
-  readonly pingAfter: Millis;
-  readonly idlePingAfter: Millis;
-  readonly pongWithin: Millis;
-  /** Streams at once, both sides' together. */
-  readonly maxStreams: number;
-  readonly firstStream: number;
-  /** OPENs and RESETs the other side may send in a second; above, its OPENs are refused. */
-  readonly opensPerSecond: number;
-  /** Credit each stream towards us starts with; the other side learns it by our HELLO. */
-  readonly streamWindow: number;
-};
-
-export const LINK_RULES: LinkRules = {
-  helloWithin: 5_000,
-  pingAfter: 1_000,
-  idlePingAfter: 20_000,
-  pongWithin: 3_000,
-  maxStreams: 10_000,
-  firstStream: 1,
-  opensPerSecond: 20_000,
-  streamWindow: STREAM_FLOOR,
-};
+import { type GroupKey, leave, sit, type Turns, turns } from "./turns.ts";
 
 /** Whom the link tells what concerns all of it. */
 export interface LinkPort {
@@ -49,6 +26,8 @@ export interface LinkPort {
   ctl(payload: Uint8Array): void;
   /** The link is over and so are its streams. `tell`: the other side does not know why yet. */
   closed(why: Failure, tell: FrameReset | null): void;
+  /** There is something to send that no call of the link's user asked for. */
+  wake?(): void;
 }
 
 export type LinkState = {
@@ -67,6 +46,9 @@ export type LinkState = {
   closeReceived: boolean;
   peerWindow: number;
   readonly pool: CreditPool;
+  readonly pooled: PooledLink;
+  /** Whose all its streams are; null: each its group's. */
+  readonly owner: GroupKey | null;
   readonly window: LinkWindow;
 
   /** Streams that sent less than 64 KiB so far are served before the others. */
@@ -103,21 +85,39 @@ export type LinkState = {
   pinged: Millis;
   pingFull: boolean;
   pingBefore: number;
+  /** `received` then. */
+  pingReceived: number;
+  /** Link bytes that ever came. */
+  received: number;
   /** DATA had to wait for the link's window since the last PING. */
   full: boolean;
+  /** A window was used up since then: how long credit takes decides whether it grows. */
+  probe: boolean;
   rateSince: Millis;
   rate: number;
+  controls: number;
+  ctlCame: number;
+  /** Link bytes that ever left, and had when the second began. */
+  sent: number;
+  sentBefore: number;
   /** Frames for streams seen and gone, and CTL thrown away. */
   dropped: number;
 };
 
-export function createLink(rules: LinkRules, port: LinkPort, now: Millis, pool = creditPool()): LinkState {
-  return {
+export function createLink(
+  rules: LinkRules,
+  port: LinkPort,
+  now: Millis,
+  pool = creditPool(),
+  owner: GroupKey | null = null,
+): LinkState {
+  const streams = new IdTable<StreamState>();
+  const link: LinkState = {
     port,
     rules,
     now,
     phase: "greeting",
-    streams: new IdTable(),
+    streams,
     unopened: new Bag(),
     nextId: rules.firstStream,
     theirLast: 0,
@@ -126,6 +126,8 @@ export function createLink(rules: LinkRules, port: LinkPort, now: Millis, pool =
     closeReceived: false,
     peerWindow: STREAM_FLOOR,
     pool,
+    pooled: { streams, giveWay: (id, reset) => giveWay(link, id, reset) },
+    owner,
     window: linkWindow(),
     fresh: turns(),
     seasoned: turns(),
@@ -153,11 +155,20 @@ export function createLink(rules: LinkRules, port: LinkPort, now: Millis, pool =
     pinged: now,
     pingFull: false,
     pingBefore: 0,
+    pingReceived: 0,
+    received: 0,
     full: false,
+    probe: false,
     rateSince: now,
     rate: 0,
+    controls: 0,
+    ctlCame: 0,
+    sent: 0,
+    sentBefore: 0,
     dropped: 0,
   };
+  pool.links.add(link.pooled);
+  return link;
 }
 
 /** Streams that are open or want to be. */
@@ -202,7 +213,7 @@ function release(link: LinkState, s: StreamState): void {
   discard(s);
   if (s.id > 0) link.streams.delete(s.id);
   s.unopened?.remove();
-  giveBack(s.window, link.pool);
+  releaseWindow(s.window, link.now);
 }
 
 /** The stream is over by its own end or its user's wish: everything of it is freed, then the user is told. */
@@ -221,6 +232,15 @@ export function abort(link: LinkState, s: StreamState, reset: FrameReset): void 
   s.left = 0;
   s.events.reset(reset);
   s.events.closed();
+}
+
+/** The process holds too much: of all its streams this one is reset. */
+function giveWay(link: LinkState, id: number, reset: FrameReset): void {
+  const s = link.streams.get(id);
+  if (!s) return;
+  link.resets.push({ id, reset });
+  abort(link, s, reset);
+  link.port.wake?.();
 }
 
 /** CLOSE: no new stream either way from now on; those that are open, or wait for their OPEN to leave, go on. */
@@ -256,6 +276,7 @@ export function end(link: LinkState, { why, tell, streams, unprocessed = false }
   for (const list of [link.control, link.resets, link.ctl, link.greetings]) list.length = 0;
   link.queuedBytes -= link.ctlBytes;
   link.ctlBytes = 0;
+  link.pool.links.delete(link.pooled);
   link.port.closed(why, tell ? { failure: why, unprocessed: early } : null);
 }
 

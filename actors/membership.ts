@@ -8,6 +8,7 @@ import type { Actor, Millis } from "./actor.ts";
 import { type Failure, failure } from "./failure.ts";
 import { fraction, nextSeed } from "./hash.ts";
 import { incarnationOf, type NodeId, type NodeName, nameOf, nodeId } from "./ids.ts";
+import { introduce, introduced, stranger } from "./introduction.ts";
 import { evidence, isDoubtful, linkHeard, sweep, sweepEvery } from "./suspicion.ts";
 import {
   type Announced,
@@ -72,21 +73,25 @@ export function createMembership(
         case "sweep":
           return sweep(state, settings, now);
         case "heartbeat":
-          return heard(state, message.from, message.heartbeat, settings, now);
+          return introduce(heard(state, message.from, message.heartbeat, settings, now), message, now);
         case "stale":
           return [{ ...state, highest: Math.max(state.highest, message.incarnation) }, []];
         case "link-heard":
           return linkHeard(state, message.node, settings, message.at ?? now, now);
         case "link-refused":
-          return evidence(state, message.node, "refusedAt", now);
+          return evidence(state, message.node, "refusedAt", settings, now);
         case "unanswered":
-          return evidence(state, message.node, "unansweredAt", now);
+          return evidence(state, message.node, "unansweredAt", settings, now);
         case "connection":
           return connection(state, message.connected, settings, now);
+        case "introduced":
+          return introduced(state, message.peers);
         case "connections":
           return [{ ...state, connections: message.count }, []];
         case "drain":
-          return drain(state, settings, now);
+          return state.phase === "up" ? announce(state, "draining", settings, now) : [state, []];
+        case "stay":
+          return state.phase === "draining" ? announce(state, "up", settings, now) : [state, []];
         case "leave":
           return leave(state);
       }
@@ -120,7 +125,8 @@ function windowOver(state: Membership, now: Millis): MembershipStep {
 function beat(state: Membership, settings: MembershipSettings, hello: boolean, now: Millis): MembershipStep {
   if (state.phase === "new" || state.phase === "left" || state.alone) return [state, []];
   const seed = nextSeed(state.seed);
-  const seq = state.seq + 1;
+  // By the clock, so that it goes on rising when this actor had to start from nothing.
+  const seq = Math.max(state.seq + 1, Math.floor(now));
   const at = now + settings.heartbeat * (0.9 + 0.2 * fraction(seed));
   return [
     { ...state, seed, seq, beatAt: now },
@@ -183,15 +189,14 @@ function peerOf(
   now: Millis,
 ): Peer {
   const { seq, state: announced, nats, address, connections } = heartbeat;
-  const before = { heardAt: NEVER, linkHeardAt: NEVER, refusedAt: NEVER, ...known };
+  const before = known ?? stranger(node, address);
   return {
-    node,
+    ...before,
     state: stateOf(state, known, heartbeat, settings, now),
     seq,
     announced,
     heardAt: nats ? now : before.heardAt,
     linkHeardAt: nats ? before.linkHeardAt : now,
-    refusedAt: before.refusedAt,
     unansweredAt: NEVER,
     address,
     connections,
@@ -276,9 +281,13 @@ function connection(state: Membership, connected: boolean, settings: MembershipS
   return beat({ ...next, sweepAt: now + sweepEvery(settings) }, settings, true, now);
 }
 
-function drain(state: Membership, settings: MembershipSettings, now: Millis): MembershipStep {
-  if (state.phase !== "up") return [state, []];
-  const [settled, effects] = settle({ ...state, phase: "draining" });
+function announce(
+  state: Membership,
+  phase: "up" | "draining",
+  settings: MembershipSettings,
+  now: Millis,
+): MembershipStep {
+  const [settled, effects] = settle({ ...state, phase });
   const [next, beats] = beat(settled, settings, false, now);
   return [next, [...effects, ...beats]];
 }

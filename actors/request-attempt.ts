@@ -59,26 +59,20 @@ export function outcome(state: RequestState, number: number, reported: Reported,
 }
 
 function refused(state: Attempting, failure: Failure, dial: boolean, now: Millis): RequestStep {
-  return tryAgain(state, failure, dial, now, deadlineFailure);
+  return tryAgain(state, state.known, failure, dial, now);
 }
 
 function lost(state: Attempting, failure: Failure, replayable: boolean, now: Millis): RequestStep {
-  const unknown = (known: Known) => unknownOutcome(known, failure);
-  const mayRepeat = state.known.spec.idempotent && replayable && !state.delivered;
-  if (!mayRepeat) return fail(state, unknown(state.known));
-  return tryAgain(state, failure, false, now, unknown);
+  const { known } = state;
+  const mayRepeat = known.spec.idempotent && replayable && !state.delivered;
+  if (!mayRepeat) return fail(state, unknownOutcome(known, failure));
+  return tryAgain(state, { ...known, lost: failure }, failure, false, now);
 }
 
-function tryAgain(
-  state: Attempting,
-  failure: Failure,
-  dial: boolean,
-  now: Millis,
-  tooLate: (known: Known) => Failure,
-): RequestStep {
+function tryAgain(state: Attempting, told: Known, failure: Failure, dial: boolean, now: Millis): RequestStep {
   const { route } = state;
-  const known = without(state.known, route, failure, dial, now);
-  if (now >= known.deadline) return fail({ ...state, known }, tooLate(known));
+  const known = without(told, route, failure, dial, now);
+  if (now >= known.deadline) return fail(state, deadlineFailure(known, false));
   const before: RequestOut[] = [
     { type: "attempt-over", route },
     { type: "forget", node: route.node, connection: dial ? 0 : route.connection },

@@ -20,20 +20,23 @@ export const offline = (known: Known): Failure =>
 
 const seconds = (millis: Millis) => `${Math.round(millis / 100) / 10} s`;
 
-export function deadlineFailure(known: Known): Failure {
-  const waited = seconds(known.spec.within);
-  if (known.attempts === 0) {
-    return failure(
-      "agent-offline",
-      `Agent ${known.spec.agent} did not connect within ${waited} (${lastSeen(known)}). ${CHECK}`,
-    );
-  }
+/**
+ * Its time to be accepted has passed. What refused every attempt is the answer, and proof that nothing ran; an attempt that
+ * is under way, or one that was lost, may run or have run.
+ */
+export function deadlineFailure(known: Known, underWay: boolean): Failure {
+  if (known.lost) return unknownOutcome(known, known.lost);
+  const { agent, within } = known.spec;
+  const waited = seconds(within);
   const last = known.failure ? `; the last attempt: ${known.failure.reason}` : "";
+  if (known.attempts === 0 || known.polls > 0) {
+    const text = `Agent ${agent} did not connect within ${waited} (${lastSeen(known)})`;
+    return failure("agent-offline", `${text}${last}. ${CHECK}`);
+  }
   const count = known.attempts === 1 ? "1 attempt" : `${known.attempts} attempts`;
-  return failure(
-    "deadline",
-    `Agent ${known.spec.agent} did not accept the request within ${waited} in ${count}${last}. Try again, or allow more time`,
-  );
+  const text = `Agent ${agent} did not accept the request within ${waited} in ${count}`;
+  if (known.failure && !underWay) return failure(known.failure.code, `${text}, so nothing ran${last}`);
+  return failure("deadline", `${text}${last}. Try again, or allow more time`);
 }
 
 export const unknownOutcome = (known: Known, cause: Failure): Failure =>

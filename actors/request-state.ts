@@ -24,10 +24,14 @@ export type Known = {
   /** Counts resolutions, so that an answer to an earlier one is seen as such. */
   readonly round: number;
   readonly attempts: number;
+  /** Times it was parked since its last attempt. */
   readonly polls: number;
   readonly excluded: readonly { readonly node: NodeId; readonly connection: ConnectionId }[];
   readonly unreachable: readonly { readonly node: NodeId; readonly until: Millis }[];
+  /** Why the last attempt failed. */
   readonly failure: Failure | null;
+  /** How an attempt was lost that may have run. */
+  readonly lost: Failure | null;
   readonly seen: HomeAnswer["seen"];
 };
 

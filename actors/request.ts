@@ -72,6 +72,7 @@ function start(state: RequestState, spec: RequestSpec, now: Millis): RequestStep
     excluded: [],
     unreachable: [],
     failure: null,
+    lost: null,
     seen: null,
   };
   const [next, effects] = resolve(known);
@@ -82,5 +83,5 @@ function start(state: RequestState, spec: RequestSpec, now: Millis): RequestStep
 function deadline(state: Exclude<RequestState, { type: "new" | "over" }>, now: Millis): RequestStep {
   if (state.type === "attempting" && state.accepted) return [state, []];
   if (now < state.known.deadline) return [state, []];
-  return fail(state, deadlineFailure(state.known));
+  return fail(state, deadlineFailure(state.known, state.type === "attempting"));
 }

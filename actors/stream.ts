@@ -7,6 +7,7 @@ import type { Millis } from "./actor.ts";
 import type { Place } from "./bag.ts";
 import { type ReceiveWindow, receiveWindow } from "./credit.ts";
 import { type FrameReset, PHASE } from "./frame.ts";
+import type { CreditPool } from "./pool.ts";
 import type { GroupKey, Seat } from "./turns.ts";
 
 /** What the user of a stream is told; nothing after `closed`. */
@@ -42,6 +43,9 @@ export type StreamState = Seat<StreamState> & {
   /** First chunk not yet sent whole, and how much of it was. */
   chunk: number;
   offset: number;
+  /** Where small pieces that have to wait are gathered, and how much of it is; the last chunk is a view of it, or it is full. */
+  gather: Uint8Array;
+  gathered: number;
   /** DATA bytes waiting. */
   queued: number;
   trailer: Uint8Array | null;
@@ -92,6 +96,7 @@ type StreamStart = {
   readonly open: Uint8Array | null;
   readonly credit: number;
   readonly window: number;
+  readonly pool: CreditPool;
   readonly now: Millis;
 };
 
@@ -111,6 +116,8 @@ export const newStream = (start: StreamStart): StreamState => ({
   chunks: [],
   chunk: 0,
   offset: 0,
+  gather: EMPTY,
+  gathered: 0,
   queued: 0,
   trailer: null,
   ending: false,
@@ -121,7 +128,7 @@ export const newStream = (start: StreamStart): StreamState => ({
   total: 0,
   turn: 0,
   receivePhase: start.own ? PHASE.silent : PHASE.body,
-  window: receiveWindow(start.window, start.now),
+  window: receiveWindow(start.window, start.now, start.pool),
   stopped: false,
   acceptDue: false,
   stopDue: false,
@@ -138,6 +145,31 @@ export const waiting = (s: StreamState): number => (s.head?.length ?? 0) + s.que
 
 /** Is END all that is left to send, so that it can be a flag on the frame being written? */
 export const endsNow = (s: StreamState): boolean => s.ending && s.head === null && s.queued === 0 && s.trailer === null;
+
+const GATHER_BYTES = 16 * 1024;
+/** Pieces up to this size are copied where they wait: a view keeps all of the chunk that it came in. */
+export const SMALL_BYTES = 4 * 1024;
+
+/** Adds a chunk to what waits. */
+export function append(s: StreamState, bytes: Uint8Array): void {
+  if (s.queued === 0 || bytes.length > SMALL_BYTES) {
+    s.gathered = GATHER_BYTES;
+    s.chunks.push(bytes);
+  } else gather(s, bytes);
+  s.queued += bytes.length;
+}
+
+/** Bytes that were cut off and are on their way are never written to again. */
+function gather(s: StreamState, bytes: Uint8Array): void {
+  if (s.gathered + bytes.length > GATHER_BYTES) {
+    s.gather = new Uint8Array(GATHER_BYTES);
+    s.gathered = 0;
+    s.chunks.push(EMPTY);
+  }
+  s.gather.set(bytes, s.gathered);
+  s.gathered += bytes.length;
+  s.chunks[s.chunks.length - 1] = s.gather.subarray(0, s.gathered);
+}
 
 /** Cuts the next at most `most` bytes off what waits: a view, never a copy. */
 export function cut(s: StreamState, most: number): Uint8Array {
@@ -172,6 +204,7 @@ export function discard(s: StreamState): void {
   s.chunk = 0;
   s.offset = 0;
   s.queued = 0;
+  s.gather = EMPTY;
   s.trailer = null;
 }
 

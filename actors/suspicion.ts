@@ -16,14 +16,7 @@ import {
 } from "./view.ts";
 
 const NEVER = Number.NEGATIVE_INFINITY;
-const PROOF_WINDOW = 2_000;
-const LATE = 500;
 const LATE_FACTOR = 4;
-const LATE_FOR = 10_000;
-/** The bus may have cut off who reads nothing for so long. */
-const STALLED = 1_000;
-/** A cluster whose most members are silent on a bus that we are on is believed dead at last. */
-const ISOLATED_MOST = 60_000;
 
 type Judged = {
   readonly settings: MembershipSettings;
@@ -35,37 +28,34 @@ type Judged = {
 
 export const sweepEvery = (settings: MembershipSettings): Millis => settings.heartbeat / 4;
 
-/** Links are pinged every second and lost after four silent ones, however fast heartbeats are. */
-const QUIET_LEAST = 2_000;
-const LINK_DEAD_LEAST = 4_000;
-
 /** A link silent for two heartbeats is chosen last, and vetoes nothing. */
 const isQuiet = (peer: Peer, settings: MembershipSettings, now: Millis): boolean =>
-  now - peer.linkHeardAt > Math.max(QUIET_LEAST, 2 * settings.heartbeat);
+  now - peer.linkHeardAt > Math.max(settings.linkQuiet, 2 * settings.heartbeat);
 
-const isRefused = (peer: Peer, now: Millis): boolean => now - peer.refusedAt <= PROOF_WINDOW;
+const isRefused = (peer: Peer, settings: MembershipSettings, now: Millis): boolean =>
+  now - peer.refusedAt <= settings.proofWithin;
 
 /** No link at all says nothing; one that fell silent or was refused does. */
 export const isDoubtful = (peer: Peer, settings: MembershipSettings, now: Millis): boolean =>
-  (isQuiet(peer, settings, now) && peer.linkHeardAt !== NEVER) || isRefused(peer, now);
+  (isQuiet(peer, settings, now) && peer.linkHeardAt !== NEVER) || isRefused(peer, settings, now);
 
 export function sweep(state: Membership, settings: MembershipSettings, now: Millis): MembershipStep {
   if (state.phase === "left") return [state, []];
   const every = sweepEvery(settings);
   const late = now - state.sweepAt;
-  const lateUntil = late > LATE ? now + LATE_FOR : state.lateUntil;
+  const lateUntil = late > settings.lateAfter ? now + settings.lateFor : state.lateUntil;
   const factor = lateUntil > now ? LATE_FACTOR : 1;
   const isolatedSince = isIsolated(state, settings, factor, now) ? (state.isolatedSince ?? now) : null;
   const next: Membership = { ...state, lateUntil, isolatedSince, sweepAt: now + every };
   const again: MembershipOut = { type: "schedule", key: "sweep", at: now + every, message: { type: "sweep" } };
-  const judged: Judged = { settings, factor, frozen: isFrozen(next, now), now };
+  const judged: Judged = { settings, factor, frozen: isFrozen(next, settings, now), now };
   for (const peer of state.peers.values()) {
     const verdict = judge(peer, judged);
     if (verdict === "gone") state.peers.delete(peer.node);
     else peer.state = verdict;
   }
   const [settled, effects] = settle(next);
-  return [settled, [...(late > STALLED ? [{ type: "stalled" } as const] : []), ...effects, again]];
+  return [settled, [...(late > settings.stalledAfter ? [{ type: "stalled" } as const] : []), ...effects, again]];
 }
 
 /** Is it us rather than them? Most members, at least two, fell silent within about one heartbeat. */
@@ -83,8 +73,8 @@ function isIsolated(state: Membership, settings: MembershipSettings, factor: num
   return silent >= 2 && 2 * silent > state.peers.size && last - first <= 1.25 * settings.heartbeat;
 }
 
-function isFrozen(state: Membership, now: Millis): boolean {
-  return !state.connected || (state.isolatedSince !== null && now - state.isolatedSince < ISOLATED_MOST);
+function isFrozen(state: Membership, settings: MembershipSettings, now: Millis): boolean {
+  return !state.connected || (state.isolatedSince !== null && now - state.isolatedSince < settings.isolatedMost);
 }
 
 function judge(peer: Peer, judged: Judged): PeerState | "gone" {
@@ -101,12 +91,12 @@ function judge(peer: Peer, judged: Judged): PeerState | "gone" {
 
 function lostBySilence(peer: Peer, { settings, factor, now }: Judged): "gone" | "mute" | null {
   if (now - peer.heardAt <= settings.dead * factor) return null;
-  return now - peer.linkHeardAt > Math.max(LINK_DEAD_LEAST, settings.dead) ? "gone" : "mute";
+  return now - peer.linkHeardAt > Math.max(settings.linkDead, settings.dead) ? "gone" : "mute";
 }
 
 function lostFrozen(peer: Peer, { settings, factor, now }: Judged): "lost" | "mute" | null {
-  if (isRefused(peer, now)) return "lost";
-  const deadAfter = Math.max(LINK_DEAD_LEAST, settings.dead * factor);
+  if (isRefused(peer, settings, now)) return "lost";
+  const deadAfter = Math.max(settings.linkDead, settings.dead * factor);
   if (peer.linkHeardAt !== NEVER && now - peer.linkHeardAt > deadAfter) return "lost";
   return peer.state === "mute" ? "mute" : null;
 }
@@ -124,7 +114,7 @@ export function linkHeard(
   if (at >= peer.refusedAt) peer.refusedAt = NEVER;
   if (peer.state !== "suspect" && peer.state !== "lost") return [state, []];
   peer.state = "suspect";
-  const verdict = judge(peer, { settings, factor: 1, frozen: isFrozen(state, now), now });
+  const verdict = judge(peer, { settings, factor: 1, frozen: isFrozen(state, settings, now), now });
   if (verdict !== "gone") peer.state = verdict;
   return settle(state);
 }
@@ -134,15 +124,16 @@ export function evidence(
   state: Membership,
   node: NodeId,
   of: "refusedAt" | "unansweredAt",
+  settings: MembershipSettings,
   now: Millis,
 ): MembershipStep {
   const peer = state.peers.get(node);
   if (!peer) return [state, []];
   peer[of] = now;
   if (of === "refusedAt") peer.linkHeardAt = NEVER;
-  const refused = isRefused(peer, now);
-  const unanswered = now - peer.unansweredAt <= PROOF_WINDOW;
-  if (refused && isFrozen(state, now)) {
+  const refused = isRefused(peer, settings, now);
+  const unanswered = now - peer.unansweredAt <= settings.proofWithin;
+  if (refused && isFrozen(state, settings, now)) {
     peer.state = "lost";
     return settle(state);
   }

@@ -12,6 +12,7 @@ export type Heartbeat = {
   /** Whoever hears it answers with a heartbeat of its own, now. */
   readonly hello: boolean;
   readonly address: string;
+  /** Those that take new streams. */
   readonly connections: number;
   readonly view: number;
   /** The sender is on the bus; when it is not, this came over a link. */
@@ -23,6 +24,19 @@ export type MembershipSettings = {
   readonly suspect: Millis;
   readonly dead: Millis;
   readonly joinWindow: Millis;
+  /** A link silent for this long, at least, is chosen last and vetoes nothing; two pings fit in. */
+  readonly linkQuiet: Millis;
+  /** A link silent for this long, at least, speaks for its node's death; a lost link is found out within it. */
+  readonly linkDead: Millis;
+  /** A refused link and an inbox that nobody reads are proof together when they come within this. */
+  readonly proofWithin: Millis;
+  /** Our own loop is late when it is late by this, and then for `lateFor` in doubt about all that seems silent. */
+  readonly lateAfter: Millis;
+  readonly lateFor: Millis;
+  /** The bus may have cut off who read nothing for so long. */
+  readonly stalledAfter: Millis;
+  /** Most members, silent on a bus that we are on, are believed dead at last after this. */
+  readonly isolatedMost: Millis;
 };
 
 /**
@@ -42,6 +56,9 @@ export type Peer = {
   unansweredAt: Millis;
   address: string;
   connections: number;
+  /** Which two views it was last told of our members for, and when. */
+  introduced: number;
+  introducedAt: Millis;
 };
 
 export type View = {
@@ -50,6 +67,8 @@ export type View = {
   readonly homes: readonly NodeId[];
   readonly hash: number;
 };
+
+export type Introduced = { readonly node: NodeId; readonly address: string };
 
 export type Membership = {
   readonly self: NodeId;
@@ -92,13 +111,19 @@ export type MembershipMessage =
   | { readonly type: "unanswered"; readonly node: NodeId }
   | { readonly type: "connection"; readonly connected: boolean }
   | { readonly type: "connections"; readonly count: number }
+  /** Members that another node knows. */
+  | { readonly type: "introduced"; readonly peers: readonly Introduced[] }
   | { readonly type: "drain" }
+  /** The drain is taken back. */
+  | { readonly type: "stay" }
   | { readonly type: "leave" };
 
 export type MembershipEffect =
   | { readonly type: "broadcast"; readonly heartbeat: Heartbeat }
   | { readonly type: "viewed"; readonly view: View }
   | { readonly type: "joined"; readonly self: NodeId }
+  /** Tell a node that is off the bus whom we know. */
+  | { readonly type: "introduce"; readonly to: NodeId; readonly peers: readonly Introduced[] }
   | { readonly type: "refused"; readonly failure: Failure }
   /** A newer process has our name: reset everything and exit. */
   | { readonly type: "deposed"; readonly by: NodeId }

@@ -4,8 +4,11 @@
  */
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
+import { failure } from "../../actors/failure.ts";
+import { creditPool } from "../../actors/pool.ts";
 import { formatAddress } from "../config/address.ts";
 import type { AgentkConfig, AgentkOptions, RunningAgentk } from "../config/agentk.ts";
+import { Failed } from "../failed.ts";
 import { openLink } from "../link/multiplexer.ts";
 import { listen } from "../net/listener.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
@@ -24,6 +27,9 @@ import { apiServerUpstream, type Credential, createUpstreams } from "./upstream.
 
 /** `true` adds `/kas.agent.v1.Echo/Echo`, by which raw gRPC routing can be tested end to end. */
 const ECHO = "AGENTK_ENABLE_ECHO";
+
+/** What the bodies of requests may take here, whose upstreams are slow. */
+const MEMORY = { growth: 16 * 2 ** 20, perAgent: 8 * 2 ** 20, hard: 64 * 2 ** 20 };
 
 export async function startAgentk({ config, env, stdout }: AgentkOptions): Promise<RunningAgentk> {
   await using started = new AsyncDisposableStack();
@@ -56,6 +62,8 @@ export async function startAgentk({ config, env, stdout }: AgentkOptions): Promi
   });
   const dial = createDial(config.kas, tokenOf(config), version);
 
+  const { maxStreams } = config;
+  const pool = creditPool(MEMORY);
   const readiness = () => readinessOf(isConnected());
   await serveObservability(started, config, log, {
     registry: metrics.registry,
@@ -64,8 +72,12 @@ export async function startAgentk({ config, env, stdout }: AgentkOptions): Promi
   });
   const running = new Connector({
     dial,
-    openLink,
-    execute,
+    openLink: (options) => openLink({ ...options, pool, limits: { maxStreams, maxCtlBytes: 0 } }),
+    execute: (open, stream) => {
+      const active = connector?.streams ?? 0;
+      if (active > maxStreams) throw new Failed(full(maxStreams));
+      return execute(open, stream);
+    },
     clock,
     random: Math.random,
     identity,
@@ -84,6 +96,9 @@ export async function startAgentk({ config, env, stdout }: AgentkOptions): Promi
     stop: () => all.disposeAsync(),
   };
 }
+
+const full = (most: number) =>
+  failure("busy", `this agentk has ${most} of ${most} streams in use: run more replicas, or set AGENTK_MAX_STREAMS`);
 
 const readinessOf = (connected: boolean) =>
   connected

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { hostname, networkInterfaces } from "node:os";
 import { parseStaticFile } from "../auth/static-file.ts";
 import { type KasConfig, type ParsedKasConfig, parseKasConfig } from "../config/kas.ts";
+import { MAX_WORKERS } from "../config/worker.ts";
 import { failed } from "../failed.ts";
 import { tuneCollector } from "../runtime/collector.ts";
 import { type CommandProcess, type Exit, execute, program, type Running, serve } from "./command.ts";
@@ -12,12 +13,17 @@ export type StartKas = (options: {
   readonly warnings: readonly string[];
   readonly env: NodeJS.ProcessEnv;
   readonly stdout: (line: string) => void;
+  /** Processes that share the work; 1: all of it is done here. */
+  readonly workers: number;
 }) => Promise<Running>;
 
-const loadServer: StartKas = async (options) => {
+const loadServer: StartKas = async ({ workers, ...options }) => {
+  if (workers > 1) return (await import("../kas/workers/supervisor.ts")).startWorkers({ ...options, workers });
   tuneCollector();
   return (await import("../kas/start.ts")).startKas(options);
 };
+
+type ServeFlags = { readonly configurationFile: string; readonly workers: number };
 
 export function main(process: CommandProcess, start: StartKas = loadServer): Promise<number> {
   const exit: Exit = { code: 0 };
@@ -26,12 +32,27 @@ export function main(process: CommandProcess, start: StartKas = loadServer): Pro
     .command("serve")
     .description("run a node until SIGTERM, then drain it; a second signal ends it at once")
     .requiredOption("--configuration-file <file>", "kas.yaml; every setting is in docs/operations.md")
-    .action(async ({ configurationFile }: { configurationFile: string }) => {
+    .option(
+      "--workers <n>",
+      "processes that share this node's ports, each a node of the ring; above 1 it needs nats",
+      workerCount,
+      1,
+    )
+    .action(async ({ configurationFile, workers }: ServeFlags) => {
       const { config, warnings } = load(configurationFile, process);
       const { env } = process;
       const stdout = (line: string) => process.stdout(`${line}\n`);
-      const run = () => start({ config, warnings, env, stdout });
+      const run = () => start({ config, warnings, env, stdout, workers });
       exit.code = await serve(process, run, () => performance.now());
+    });
+  kas
+    .command("worker", { hidden: true })
+    .description("one process of `serve --workers`, which starts it")
+    .argument("[name]", "for whoever lists processes")
+    .action(async () => {
+      const { env, onSignal } = process;
+      tuneCollector();
+      exit.code = await (await import("../kas/workers/worker.ts")).runWorker({ env, onSignal });
     });
   kas
     .command("config")
@@ -44,6 +65,12 @@ export function main(process: CommandProcess, start: StartKas = loadServer): Pro
       process.stdout(`${file}: no faults\n`);
     });
   return execute(kas, process, exit);
+}
+
+function workerCount(text: string): number {
+  const workers = Number(text);
+  if (Number.isInteger(workers) && workers >= 1 && workers <= MAX_WORKERS) return workers;
+  throw failed("invalid", `--workers ${text}: expected a whole number from 1 to ${MAX_WORKERS}`);
 }
 
 const readFile = (path: string): string => readFileSync(path, "utf8");

@@ -1,4 +1,7 @@
-/** `kasctl`: asks a node's observability listener and prints what it says, as a table or as the JSON resource itself. */
+/**
+ * `kasctl`: asks a node's observability listener and prints what it says, as a table or as the JSON resource itself. What
+ * changes something is a POST, and the node asked is the node that changes.
+ */
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { isAgentId } from "../../actors/ids.ts";
@@ -12,9 +15,9 @@ const TIMEOUT = 15_000;
 
 export function main(process: CommandProcess): Promise<number> {
   const exit: Exit = { code: 0 };
-  const kasctl = program("kasctl", "Looks into a running cluster of kas nodes.", process);
-  const print = async (options: Options, path: string, list: string | null) => {
-    const resource = await fetchResource(options, path);
+  const kasctl = program("kasctl", "Looks into a running cluster of kas nodes, and moves its agents.", process);
+  const print = async (options: Options, path: string, list: string | null, method: Method = "GET") => {
+    const resource = await fetchResource(options, path, method);
     const json = options.output === "json";
     process.stdout(json ? `${JSON.stringify(resource, null, 2)}\n` : renderTable(resource, list));
   };
@@ -24,16 +27,35 @@ export function main(process: CommandProcess): Promise<number> {
   listed(kasctl.command("nodes").description("nodes of the cluster as this one sees them")).action((options: Options) =>
     print(options, "/api/v1/nodes", "nodes"),
   );
+  listed(
+    kasctl.command("streams").description("links of the node with agents, and how many streams run on each"),
+  ).action((options: Options) => print(options, "/api/v1/streams", "agentLinks"));
   listed(kasctl.command("route").description("what a request to this agent would do now, and why"))
     .argument("<agent>", "agent id")
-    .action((agent: string, options: Options) => {
-      if (!isAgentId(Number(agent))) throw failed("invalid", `${agent} is no agent id: expected a number such as 42`);
-      return print(options, `/api/v1/route/${Number(agent)}`, null);
-    });
+    .action((agent: string, options: Options) => print(options, `/api/v1/route/${agentId(agent)}`, null));
   listed(kasctl.command("status").description("whether the node is ready; exit code 1 where it is not")).action(
     (options: Options) => status(options, process, exit),
   );
+  const change = (name: string, description: string) => listed(kasctl.command(name).description(description));
+  change(
+    "drain",
+    "take the node out of service: not ready, off the ring, its agents go elsewhere; it goes on running",
+  ).action((options: Options) => print(options, "/api/v1/drain", null, "POST"));
+  change("undrain", "take drain back").action((options: Options) => print(options, "/api/v1/undrain", null, "POST"));
+  change("rebalance", "ask agents of every node that has more than its share to connect anew").action(
+    (options: Options) => print(options, "/api/v1/rebalance", "nodes", "POST"),
+  );
+  change("disconnect", "end the agent's connections to the node; it connects anew")
+    .argument("<agent>", "agent id")
+    .action((agent: string, options: Options) => print(options, `/api/v1/disconnect/${agentId(agent)}`, null, "POST"));
   return execute(kasctl, process, exit);
+}
+
+type Method = "GET" | "POST";
+
+function agentId(text: string): number {
+  if (!isAgentId(Number(text))) throw failed("invalid", `${text} is no agent id: expected a number such as 42`);
+  return Number(text);
 }
 
 const listed = (command: Command): Command =>
@@ -59,8 +81,8 @@ async function status(options: Options, process: CommandProcess, exit: Exit): Pr
   exit.code = ready ? 0 : 1;
 }
 
-async function fetchResource(options: Options, path: string): Promise<unknown> {
-  const response = await ask(options, path);
+async function fetchResource(options: Options, path: string, method: Method): Promise<unknown> {
+  const response = await ask(options, path, method);
   const text = await response.text();
   if (response.status !== 200) throw unexpected(options, path, response.status, text);
   try {
@@ -74,13 +96,13 @@ async function fetchResource(options: Options, path: string): Promise<unknown> {
   }
 }
 
-async function ask({ server, tokenFile }: Options, path: string): Promise<Response> {
+async function ask({ server, tokenFile }: Options, path: string, method: Method = "GET"): Promise<Response> {
   if (!URL.canParse(server) || !/^https?:/.test(server)) {
     throw failed("invalid", `--server ${server}: expected http://host:port of an observability listener`);
   }
   const headers = tokenFile ? { authorization: `Bearer ${readToken(tokenFile)}` } : {};
   try {
-    return await fetch(new URL(path, server), { headers, signal: AbortSignal.timeout(TIMEOUT) });
+    return await fetch(new URL(path, server), { method, headers, signal: AbortSignal.timeout(TIMEOUT) });
   } catch (cause) {
     const why = reasonOf(cause);
     throw failed(
@@ -108,7 +130,19 @@ function reasonOf(error: unknown): string {
   return code || (cause instanceof Error ? cause.message : error.message);
 }
 
+/** A node says why it refuses. */
+function reasonIn(body: string): string | null {
+  try {
+    const said: unknown = JSON.parse(body);
+    return said && typeof said === "object" && "reason" in said ? String(said.reason) : null;
+  } catch {
+    return null;
+  }
+}
+
 function unexpected({ server }: Options, path: string, status: number, body: string): Error {
+  const reason = reasonIn(body);
+  if (reason && status !== 401) return failed(status === 403 ? "forbidden" : "invalid", `${server}: ${reason}`);
   if (status === 401) return failed("unauthenticated", `${server} wants an operator's token: give --token-file`);
   if (status === 403) return failed("forbidden", `${server} refused ${path}: this operator's role does not allow it`);
   if (status === 404) {

@@ -8,6 +8,7 @@ import { type Failure, type FailureCode, failure } from "../../actors/failure.ts
 import type { ConnectionId, RequestId } from "../../actors/ids.ts";
 import type { Open } from "../link/messages.ts";
 import type { Reset, StreamHandler } from "../link/stream.ts";
+import { mayRetry } from "../status.ts";
 import { injectTrace } from "../trace.ts";
 import type { RouteRequest } from "./router.ts";
 import type { Attempt } from "./routing.ts";
@@ -135,6 +136,9 @@ export function openOf(
     timeLeft: timeLeft && Math.max(1, Math.ceil(timeLeft - spent)),
   };
 }
+
+/** Without proof these do not say whether it ran. Any other code is the executor's own word and final. */
+export const isBroken = (code: FailureCode): boolean => code === "outcome-unknown" || mayRetry(code);
 
 /** Accepted, and the time for the whole answer has passed. */
 export function unended({ agentId, timeLeft }: RouteRequest): Failure {

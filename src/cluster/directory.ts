@@ -6,8 +6,9 @@ import type { Millis } from "../../actors/actor.ts";
 import { failure } from "../../actors/failure.ts";
 import type { AgentId, ConnectionId, NodeId } from "../../actors/ids.ts";
 import { byKey, inParts, keyOf, LIST, type ListQuestion, MAX_PAGE_SIZE, matches, WATCH } from "./agent-list.ts";
+import { askMember } from "./ask-member.ts";
 import { ClusterWatch, type DirectoryOptions } from "./cluster-watch.ts";
-import { askNode, type NodeMethod } from "./node-service.ts";
+import type { NodeMethod } from "./node-service.ts";
 import type { AgentChange, AgentFilter, AgentPage, ConnectedAgent, Directory, RouteExplanation } from "./router.ts";
 
 export class ClusterDirectory implements Directory {
@@ -75,9 +76,11 @@ export class ClusterDirectory implements Directory {
   async list(filter: AgentFilter, pageSize: number, pageToken: string, within: Millis): Promise<AgentPage> {
     const limit = Math.min(MAX_PAGE_SIZE, Math.max(1, pageSize || MAX_PAGE_SIZE));
     const question: ListQuestion = { filter, after: pageToken, limit: limit + 1 };
-    const answers = await Promise.all(this.#others().map((node) => this.#ask(node, question, within)));
-    const missing = answers.flatMap((answer) => (answer.agents ? [] : [answer.node]));
-    const all = [this.#local(question), ...answers.map((answer) => answer.agents ?? [])].flat().sort(byKey);
+    const others = this.#others();
+    const asked = others.map((node) => askMember(this.#options, node, LIST, question, within));
+    const answers = (await Promise.all(asked)) as readonly (ConnectedAgent[] | null)[];
+    const missing = others.filter((_, n) => answers[n] === null);
+    const all = [this.#local(question), ...answers.map((agents) => agents ?? [])].flat().sort(byKey);
     const agents = all.slice(0, limit);
     const last = agents.at(-1);
     return {
@@ -86,32 +89,6 @@ export class ClusterDirectory implements Directory {
       complete: missing.length === 0,
       missing,
     };
-  }
-
-  /** Settles within `within`, whatever the member does. */
-  #ask(
-    node: NodeId,
-    question: ListQuestion,
-    within: Millis,
-  ): Promise<{ node: NodeId; agents: ConnectedAgent[] | null }> {
-    const { clock, peers } = this.#options;
-    return new Promise((resolve) => {
-      let agents: ConnectedAgent[] | null = null;
-      let call: Disposable | null = null;
-      const settle = () => {
-        timer[Symbol.dispose]();
-        dialling[Symbol.dispose]();
-        resolve({ node, agents });
-      };
-      const timer = clock.schedule(clock.now() + within, () => (call ? call[Symbol.dispose]() : settle()));
-      const dialling = peers.use(node, (link) => {
-        if ("code" in link) return void queueMicrotask(settle);
-        const message = (answer: unknown) => {
-          agents = answer as ConnectedAgent[];
-        };
-        call = askNode(link, LIST, question, { message, ended: settle });
-      });
-    });
   }
 
   watch(filter: AgentFilter, changed: (change: AgentChange) => void): Disposable {

@@ -48,6 +48,8 @@ function deliver(
       return;
     case "found":
       return requests.found(message.agent, message.routes);
+    case "members":
+      return presence.tell({ type: "introduced", peers: message.peers });
     case "superseded":
       return holding.superseded(message.connection);
     case "ping":

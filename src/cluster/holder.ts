@@ -2,14 +2,16 @@
  * The agent links of this node. Only this file opens streams on them, and only on a connection that routing says is live
  * at that instant; whatever it refuses it refuses before anything was sent, so a refusal is proof that nothing ran.
  */
+import { Bag } from "../../actors/bag.ts";
 import { type Failure, failure } from "../../actors/failure.ts";
 import type { AgentId, ConnectionId } from "../../actors/ids.ts";
 import { Failed, failed } from "../failed.ts";
 import type { Link } from "../link/link.ts";
-import type { Open } from "../link/messages.ts";
+import type { Open, StreamClass } from "../link/messages.ts";
 import type { Reset, Stream, StreamHandler } from "../link/stream.ts";
 import type { AgentChange, ConnectedAgent } from "./router.ts";
 import type { HolderPort, LocalConnection, Routing } from "./routing.ts";
+import type { RunningStream, RunningStreams } from "./running-stream.ts";
 
 /** What a holder needs of the way to an agent: a link, or whatever carries its streams instead. */
 export type AgentLink = Pick<
@@ -32,6 +34,8 @@ export type Connection = {
   readonly token: string;
 };
 
+export type HeldStream = RunningStream & { readonly connection: ConnectionId };
+
 export interface Holder {
   readonly port: HolderPort;
   /** Its link is up: tells routing, which may hand out streams on it before this has returned. */
@@ -44,6 +48,8 @@ export interface Holder {
     handler: StreamHandler,
   ): { readonly stream: Stream; readonly connection: ConnectionId };
   connections(): Iterable<Connection>;
+  /** Everything that runs on them, in no order. */
+  streams(): RunningStreams<HeldStream>;
   describe(connection: Connection): ConnectedAgent;
   /** Ends every link that came with one of these tokens. */
   revoke(tokens: ReadonlySet<string>): void;
@@ -52,8 +58,12 @@ export interface Holder {
   onChange: (change: AgentChange) => void;
 }
 
+/** What a link ends with whose agent connected anew. */
+export const SUPERSEDED = failure("node-gone", "the same agent process, or its successor, connected anew");
+
 export function createHolder(routing: () => Routing): Holder {
   const links = new Map<ConnectionId, Connection>();
+  const streams = new Bag<HeldStream>();
   /** Known to routing by an id that we have not been told yet. */
   let arriving: Omit<Connection, "id"> | null = null;
   const linkOf = (id: ConnectionId, agentId: AgentId): AgentLink | null =>
@@ -75,7 +85,7 @@ export function createHolder(routing: () => Routing): Holder {
   const holder: Holder = {
     port: {
       superseded(id) {
-        links.get(id)?.link.destroy(failure("node-gone", "the same agent process, or its successor, connected anew"));
+        links.get(id)?.link.destroy(SUPERSEDED);
       },
       registered(id) {
         links.get(id)?.link.ready();
@@ -104,10 +114,17 @@ export function createHolder(routing: () => Routing): Holder {
         routing().released(taken);
         throw failed("not-owner", `agent ${open.agentId} left this node a moment ago`);
       }
-      const counted = new Counted(handler, link, () => routing().released(taken));
-      return { stream: link.open(payload, counted, open.caller.id), connection: taken };
+      const counted = new Counted(handler, link, taken, open.class, () => {
+        place.remove();
+        routing().released(taken);
+      });
+      const place = streams.add(counted);
+      const stream = link.open(payload, counted, open.caller.id);
+      counted.stream = stream;
+      return { stream, connection: taken };
     },
     connections: () => links.values(),
+    streams: () => streams,
     describe,
     revoke(tokens) {
       for (const connection of [...links.values()]) {
@@ -125,12 +142,24 @@ export function createHolder(routing: () => Routing): Holder {
 }
 
 /** Passes everything on and gives the stream's place back when it is over. */
-class Counted implements StreamHandler {
+class Counted implements StreamHandler, HeldStream {
+  readonly connection: ConnectionId;
+  readonly class: StreamClass;
+  stream: Stream | null = null;
   readonly #inner: StreamHandler;
   readonly #link: AgentLink;
   readonly #release: () => void;
+  #over = false;
 
-  constructor(inner: StreamHandler, link: AgentLink, release: () => void) {
+  constructor(
+    inner: StreamHandler,
+    link: AgentLink,
+    connection: ConnectionId,
+    streamClass: StreamClass,
+    release: () => void,
+  ) {
+    this.connection = connection;
+    this.class = streamClass;
     this.#inner = inner;
     this.#link = link;
     this.#release = release;
@@ -162,7 +191,14 @@ class Counted implements StreamHandler {
   sent(bytes: number) {
     this.#inner.sent(bytes);
   }
+  cut(reason: Failure) {
+    if (this.#over) return;
+    const reset: Reset = { failure: reason, unprocessed: false };
+    this.#inner.reset(reset);
+    this.stream?.reset(reset);
+  }
   closed() {
+    this.#over = true;
     this.#release();
     this.#inner.closed();
   }

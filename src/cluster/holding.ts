@@ -42,8 +42,9 @@ export class Holding {
     });
   }
 
-  get size(): number {
-    return this.#cell.state.byId.size;
+  /** Connections that take new streams. */
+  get serving(): number {
+    return this.#cell.state.serving;
   }
 
   *entries(): Iterable<Entry> {

@@ -15,7 +15,9 @@ export interface IngressMetrics {
   /** An agent accepted: how long it took and at which attempt. */
   routed(hop: "local" | "remote", took: Millis, attempts: number): void;
   /** The request ended before any agent accepted it. */
-  unrouted(code: FailureCode, took: Millis): void;
+  unrouted(code: FailureCode, took: Millis, attempts: number): void;
+  /** The holder of this node would not take it; another attempt may follow. */
+  refused?(code: FailureCode): void;
 }
 
 export type IngressOptions = {

@@ -8,7 +8,15 @@ import { incarnationOf, type NodeId, type NodeName, nameOf } from "../../actors/
 import { createMembership } from "../../actors/membership.ts";
 import { type buildRing, homeAt, type Ring, type SlotSet, slotsByName } from "../../actors/ring.ts";
 import { othersAreOnBus } from "../../actors/suspicion.ts";
-import type { Heartbeat, Membership, MembershipEffect, MembershipMessage, Peer, View } from "../../actors/view.ts";
+import type {
+  Heartbeat,
+  Introduced,
+  Membership,
+  MembershipEffect,
+  MembershipMessage,
+  Peer,
+  View,
+} from "../../actors/view.ts";
 import { Failed } from "../failed.ts";
 import type { Cell } from "../runtime/cell.ts";
 import type { System } from "../runtime/system.ts";
@@ -25,6 +33,7 @@ export type PresenceOptions = {
   readonly settings: RoutingSettings;
   readonly buildRing: typeof buildRing;
   readonly broadcast: (heartbeat: Heartbeat) => void;
+  readonly introduce: (to: NodeId, peers: readonly Introduced[]) => void;
   readonly outdated: (to: NodeId, incarnation: number) => void;
   readonly probe: (node: NodeId) => void;
   /** Messages may have been lost while our loop stood still. */
@@ -138,7 +147,7 @@ export class Presence {
   }
 
   #perform(effect: MembershipEffect): void {
-    const { broadcast, outdated, probe, deposed, stalled } = this.#options;
+    const { broadcast, introduce, outdated, probe, deposed, stalled } = this.#options;
     switch (effect.type) {
       case "broadcast":
         broadcast(effect.heartbeat);
@@ -156,6 +165,9 @@ export class Presence {
         deposed(
           failure("node-gone", `A newer process (${effect.by}) runs under the name of this node; this one stops`),
         );
+        return;
+      case "introduce":
+        introduce(effect.to, effect.peers);
         return;
       case "outdated":
         outdated(effect.to, effect.incarnation);

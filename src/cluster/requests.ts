@@ -18,6 +18,7 @@ import type { Wheel } from "../runtime/wheel.ts";
 import type { Lookups } from "./lookups.ts";
 import type { RequestControl, RequestPort, RouteSpec } from "./routing.ts";
 import type { RoutingSettings } from "./routing-settings.ts";
+import type { StreamLimit } from "./stream-limit.ts";
 import type { Surroundings } from "./surroundings.ts";
 
 export type RequestsOptions = {
@@ -28,6 +29,7 @@ export type RequestsOptions = {
   readonly lookups: Lookups;
   readonly around: Surroundings;
   readonly seed: () => number;
+  readonly streams: StreamLimit | null;
 };
 
 type Running = {
@@ -63,7 +65,12 @@ export class Requests {
   }
 
   open(spec: RouteSpec, port: RequestPort): RequestControl {
-    const { system, wheel, settings, around, seed } = this.#options;
+    const { system, wheel, settings, around, seed, streams } = this.#options;
+    const full = streams?.takeFor(spec.agentId);
+    if (full) {
+      port.fail(full);
+      return REFUSED;
+    }
     const cell = system.cell(`request/${spec.requestId}`, request, {
       clock: wheel,
       perform: (effect) => this.#perform(running, effect),
@@ -253,7 +260,7 @@ export class Requests {
   #over(running: Running): void {
     this.#unseek(running);
     running.cell[Symbol.dispose]();
-    running.place?.remove();
+    if (running.place?.remove()) this.#options.streams?.releaseFor(running.spec.agentId);
     running.place = null;
   }
 
@@ -265,4 +272,5 @@ export class Requests {
   }
 }
 
+const REFUSED: RequestControl = { report() {}, cancel() {} };
 const TRY_LATER = "Try again later, and check that the agent's pod runs";

@@ -33,10 +33,10 @@ export class RouteRecord {
     this.#span.setAttribute("kas.route.result", hop).setAttribute("kas.route.attempts", attempts).end();
   }
 
-  failed(code: FailureCode): void {
+  failed(code: FailureCode, attempts: number): void {
     if (this.#told) return;
     this.#told = true;
-    this.#options.metrics.unrouted(code, this.took);
+    this.#options.metrics.unrouted(code, this.took, attempts);
     this.#span.setStatus({ code: SpanStatusCode.ERROR, message: code }).setAttribute("kas.route.result", code).end();
   }
 }

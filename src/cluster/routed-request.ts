@@ -4,22 +4,19 @@
  * there is no next attempt. Its user hears exactly one end: `reset` or both directions' end, then `closed`.
  */
 import { type Context, SpanKind } from "@opentelemetry/api";
-import { type Failure, type FailureCode, failure } from "../../actors/failure.ts";
+import { type Failure, failure } from "../../actors/failure.ts";
 import type { ConnectionId, RequestId } from "../../actors/ids.ts";
 import type { Link } from "../link/link.ts";
 import { encodeOpen } from "../link/messages.ts";
 import type { Reset, Stream, StreamHandler } from "../link/stream.ts";
 import { failureOf, mayRetry } from "../status.ts";
 import { startChild } from "../trace.ts";
-import { AttemptHandler, type AttemptOwner, type ClosedReason, openOf, unended } from "./attempt.ts";
+import { AttemptHandler, type AttemptOwner, type ClosedReason, isBroken, openOf, unended } from "./attempt.ts";
 import type { IngressOptions } from "./ingress-options.ts";
 import { Replay } from "./replay.ts";
 import { RouteRecord } from "./route-record.ts";
 import type { Route, RoutedStream, RouteRequest } from "./router.ts";
 import type { Attempt, RequestControl, RequestPort } from "./routing.ts";
-
-/** Without proof these do not say whether it ran. Any other code is the executor's own word and final. */
-const isBroken = (code: FailureCode): boolean => code === "outcome-unknown" || mayRetry(code);
 
 export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
   readonly requestId: RequestId;
@@ -131,7 +128,9 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
       stream = open();
     } catch (error) {
       handler.unopened();
-      this.onRefused(handler.attempt.number, { failure: failureOf(error), unprocessed: true }, false);
+      const why = failureOf(error);
+      if (handler.hop === "local") this.#options.metrics.refused?.(why.code);
+      this.onRefused(handler.attempt.number, { failure: why, unprocessed: true }, false);
       return;
     }
     this.#options.metrics.opened(this.#request.kind, handler.hop);
@@ -247,7 +246,7 @@ export class RoutedRequest implements RoutedStream, RequestPort, AttemptOwner {
   /** Lets go of everything the request holds. */
   #release(reset: Reset): void {
     this.#over = true;
-    this.#record.failed(reset.failure.code);
+    this.#record.failed(reset.failure.code, this.#current);
     this.#limit?.[Symbol.dispose]();
     this.#dialling?.[Symbol.dispose]();
     this.#dialling = null;

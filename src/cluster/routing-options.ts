@@ -6,6 +6,7 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Messenger } from "./messenger.ts";
 import type { HolderPort } from "./routing.ts";
 import type { RoutingSettings } from "./routing-settings.ts";
+import type { StreamLimit } from "./stream-limit.ts";
 
 export type RoutingOptions = {
   readonly name: NodeName;
@@ -27,5 +28,7 @@ export type RoutingOptions = {
   /** Our clock went back: we are this member from now on. Absent: joining fails instead. */
   readonly renamed?: (self: NodeId) => void;
   readonly settings?: Partial<RoutingSettings>;
+  /** Of the node; absent: what callers may have is not limited here. */
+  readonly streams?: StreamLimit;
   readonly buildRing?: typeof buildRing;
 };

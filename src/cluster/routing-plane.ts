@@ -92,7 +92,16 @@ class RoutingPlane implements Routing {
     });
     this.#around = new Surroundings(this.#presence, this.#home, this.#holding, () => messenger?.reachesOthers ?? true);
     const { cache, lookups, around } = { cache: this.#cache, lookups: this.#lookups, around: this.#around };
-    this.#requests = new Requests({ system, wheel, settings, cache, lookups, around, seed });
+    this.#requests = new Requests({
+      system,
+      wheel,
+      settings,
+      cache,
+      lookups,
+      around,
+      seed,
+      streams: options.streams ?? null,
+    });
     this.#parts = {
       presence: this.#presence,
       home: this.#home,
@@ -114,6 +123,7 @@ class RoutingPlane implements Routing {
       alone: messenger === null,
       buildRing: this.#options.buildRing ?? buildRing,
       broadcast: (heartbeat) => messenger?.broadcast(encode({ type: "hb", heartbeat })),
+      introduce: (to, peers) => this.#send(to, { type: "members", peers }),
       outdated: (to, highest) => this.#send(to, { type: "outdated", incarnation: highest }),
       probe: (node) => this.#lookups.probe(node),
       stalled: () => this.#home.doubt(),
@@ -165,6 +175,12 @@ class RoutingPlane implements Routing {
     this.#presence.tell({ type: "drain" });
   }
 
+  /** While it was no home nobody told it what changed. */
+  stay(): void {
+    this.#home.doubt();
+    this.#presence.tell({ type: "stay" });
+  }
+
   members(): readonly Member[] {
     return this.#presence.members();
   }
@@ -186,20 +202,26 @@ class RoutingPlane implements Routing {
 
   connected(connection: LocalConnection): ConnectionId {
     const id = this.#holding.connected(this.self, connection, this.#options.wallClock());
-    this.#presence.tell({ type: "connections", count: this.#holding.size });
+    this.#counted();
     return id;
   }
 
   disconnected(connection: ConnectionId): void {
     this.#holding.disconnected(connection);
-    this.#presence.tell({ type: "connections", count: this.#holding.size });
+    this.#counted();
   }
 
   drained(connection: ConnectionId): void {
     this.#holding.drained(connection);
+    this.#counted();
+  }
+
+  #counted(): void {
+    this.#presence.tell({ type: "connections", count: this.#holding.serving });
   }
 
   take(agentId: AgentId, prefer: ConnectionId | 0, exclude: readonly ConnectionId[]): ConnectionId | Failure {
+    if (this.#over) return failure("draining", `node ${this.name} has left; nothing was sent`);
     return this.#holding.take(agentId, prefer, exclude);
   }
 

@@ -27,7 +27,19 @@ export type RoutingSettings = {
 
 export const ROUTING_DEFAULTS: RoutingSettings = {
   homes: 2,
-  membership: { heartbeat: 1_000, suspect: 3_000, dead: 8_000, joinWindow: 1_500 },
+  membership: {
+    heartbeat: 1_000,
+    suspect: 3_000,
+    dead: 8_000,
+    joinWindow: 1_500,
+    linkQuiet: 2_000,
+    linkDead: 4_000,
+    proofWithin: 2_000,
+    lateAfter: 500,
+    lateFor: 10_000,
+    stalledAfter: 1_000,
+    isolatedMost: 60_000,
+  },
   registrar: { batch: 10, retry: 400, retryMost: 3_200, digest: 3_000, partBytes: 256 * 1024 },
   home: {
     matureAfter: 30_000,

@@ -74,6 +74,7 @@ export type Member = {
   readonly state: "joining" | "alive" | "suspect" | "draining";
   /** `host:port` of its private API, "" for a cluster of one. */
   readonly address: string;
+  /** Those that take new streams. */
   readonly connections: number;
 };
 
@@ -86,6 +87,8 @@ export interface Routing {
   leave(): Promise<void>;
   readonly phase: "joining" | "up" | "draining" | "left";
   drain(): void;
+  /** Takes a drain back: on the ring again. */
+  stay(): void;
   members(): readonly Member[];
   /** `lost`: no members while NATS is away, but to be dialled on: their link is all that can bring them back. */
   onMembers: (members: readonly Member[], lost: readonly Member[]) => void;

@@ -6,7 +6,7 @@ import type { ChannelMessage, Entry, Position } from "../../actors/channel.ts";
 import type { HomeAnswer, HomeRoute } from "../../actors/home-index.ts";
 import { type AgentId, type ConnectionId, isAgentId, isNodeName, type NodeId, nameOf } from "../../actors/ids.ts";
 import { SLOTS } from "../../actors/ring.ts";
-import type { Announced, Heartbeat } from "../../actors/view.ts";
+import type { Announced, Heartbeat, Introduced } from "../../actors/view.ts";
 import type { WireMessage } from "./messenger.ts";
 
 export type RoutingMessage =
@@ -22,6 +22,8 @@ export type RoutingMessage =
   | { readonly type: "routes"; readonly answer: HomeAnswer }
   | { readonly type: "found"; readonly agent: AgentId; readonly routes: readonly HomeRoute[] }
   | { readonly type: "superseded"; readonly connection: ConnectionId }
+  /** Whom the sender knows, to one that is off the bus. */
+  | { readonly type: "members"; readonly peers: readonly Introduced[] }
   /** Answered with itself. */
   | { readonly type: "ping" };
 
@@ -55,6 +57,8 @@ export function encode(message: RoutingMessage): WireMessage {
       return { type: "found", body: [message.agent, message.routes.map(encodeRoute)] };
     case "superseded":
       return { type: "superseded", body: [message.connection] };
+    case "members":
+      return { type: "members", body: [message.peers.map(({ node, address }) => [node, address])] };
   }
 }
 
@@ -96,6 +100,7 @@ const DECODERS = new Map<string, (body: Body) => RoutingMessage | null>([
   ["lookup", ([agent, watch]) => (isAgent(agent) && isCount(watch) ? { type: "lookup", agent, watch } : null)],
   ["whohas", ([agent]) => (isAgent(agent) ? { type: "whohas", agent } : null)],
   ["routes", decodeAnswer],
+  ["members", decodeMembers],
   ["found", decodeFound],
   ["superseded", ([connection]) => (isConnection(connection) ? { type: "superseded", connection } : null)],
 ]);
@@ -171,6 +176,17 @@ function decodeRoute(value: unknown): HomeRoute | null {
   const [node, connection, draining]: Body = value;
   if (!isNode(node) || !isConnection(connection) || typeof draining !== "boolean") return null;
   return { node, connection, draining };
+}
+
+function decodePeer(value: unknown): Introduced | null {
+  if (!Array.isArray(value)) return null;
+  const [node, address]: Body = value;
+  return isNode(node) && isText(address) && address ? { node, address } : null;
+}
+
+function decodeMembers([list]: Body): RoutingMessage | null {
+  const peers = listOf(list, decodePeer);
+  return peers && { type: "members", peers };
 }
 
 function decodeFound([agent, list]: Body): RoutingMessage | null {

@@ -45,6 +45,8 @@ export type AgentkConfig = {
     /** How long streams may finish after the first signal. */
     readonly drainTimeout: Millis;
   };
+  /** Streams served at once, on all links together. */
+  readonly maxStreams: number;
 };
 
 /** What `startAgentk` of `src/agentk/start.ts` takes. */
@@ -117,12 +119,13 @@ export function parseAgentkConfig(flags: AgentkFlags, env: Env): AgentkConfig {
     backoffMax: timing("AGENTK_BACKOFF_MAX", "15s", env, fault),
     drainTimeout: timing("AGENTK_DRAIN_TIMEOUT", "1h", env, fault),
   };
+  const maxStreams = countOf("AGENTK_MAX_STREAMS", 1_000, env, fault);
   if (!kas || !token || !observability || !logLevel || faults.length > 0) {
     throw failed("invalid", `agentk cannot start with these flags:\n${faults.map((text) => `  ${text}`).join("\n")}`);
   }
   const instance = env.POD_NAME ? `${env.POD_NAMESPACE ?? "default"}/${env.POD_NAME}` : null;
   const context = flags.context ?? null;
-  return { kas, token, kubeconfig, context, services, observability, instance, logLevel, timings };
+  return { kas, token, kubeconfig, context, services, observability, instance, logLevel, timings, maxStreams };
 }
 
 function parseKas(flags: AgentkFlags, env: Env, fault: Fault): AgentkConfig["kas"] | null {
@@ -227,6 +230,12 @@ function timing(name: string, otherwise: string, env: Env, fault: Fault): Millis
   const millis = parseDuration(env[name] ?? otherwise);
   if (millis === null) fault(`environment variable ${name}: expected ${DURATION_EXPECTED}`);
   return millis ?? 0;
+}
+
+function countOf(name: string, otherwise: number, env: Env, fault: Fault): number {
+  const written = env[name] ?? String(otherwise);
+  if (!/^[1-9]\d{0,6}$/.test(written)) fault(`environment variable ${name}: expected a number such as ${otherwise}`);
+  return Number(written);
 }
 
 /** Text of the operator in a message: printable and short. */

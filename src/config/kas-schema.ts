@@ -56,7 +56,12 @@ const agent = section({
     connections_per_token_per_minute: count(1, 100_000_000)
       .prefault(40_000)
       .describe("calls an agent may start a minute"),
-    max_connection_age: duration().prefault("7200s").describe("age at which a connection is asked to move"),
+    handshakes_per_second: count(0, 10_000)
+      .prefault(100)
+      .describe("new connections; those above it wait up to 2 s, then are refused; 0: no limit"),
+    max_connection_age: duration()
+      .prefault("7200s")
+      .describe("age at which a connection is asked to move, a quarter more or less; 0: never"),
   }).prefault({}),
   kubernetes_api: kubernetesApi.prefault({}),
   configuration: section({
@@ -138,7 +143,46 @@ const timings = section({
   hello_within: duration(1).prefault("5s").describe("for tests: both HELLOs of a link"),
   ping_after: duration(1).prefault("1s").describe("for tests: PING after this silence while streams are open"),
   idle_ping_after: duration(1).prefault("20s").describe("for tests: the same while none is"),
+  drain_spread: duration()
+    .prefault("4s")
+    .describe("agents of a draining node are told over at most this time, never longer than the listen grace"),
+  drain_watches_within: duration()
+    .prefault("30s")
+    .describe("a draining node ends watches until then, never later than half of `drain_timeout`"),
+  drain_requests_within: duration()
+    .prefault("600s")
+    .describe("and other requests but interactive ones then, never later than three quarters of it"),
+  rebalance_after: duration()
+    .prefault("10s")
+    .describe("how long a node must have more than its share of the agents before some are asked to move"),
   pong_within: duration(1).prefault("3s").describe("for tests: a link silent for this long after a PING is lost"),
+  keepalive_after: duration(1000)
+    .prefault("25s")
+    .describe("silence after which the kernel asks whether the other side is there; 10 s later it is lost"),
+  caller_check_interval: duration(1)
+    .prefault("5s")
+    .describe("for tests: how often callers whose upload waits are looked after"),
+  stalled_upload_after: duration(1)
+    .prefault("5m")
+    .describe("a request ends when nothing of its body was taken and nothing answered for so long"),
+  stalled_upgrade_after: duration(1)
+    .prefault("4h")
+    .describe("the same for exec, attach and port-forward whose input waits"),
+  link_quiet_after: duration(1)
+    .prefault("2s")
+    .describe("for tests: a node whose link is silent so long is chosen last"),
+  link_dead_after: duration(1)
+    .prefault("4s")
+    .describe("for tests: a node whose link spoke more recently is alive, whatever else is silent"),
+  proof_within: duration(1)
+    .prefault("2s")
+    .describe("for tests: a refused link and an unread inbox, both within this, are a node's death"),
+  late_after: duration(1).prefault("500ms").describe("for tests: delay of this process that makes it doubt silence"),
+  late_for: duration().prefault("10s").describe("for tests: for how long it then doubts"),
+  stalled_after: duration(1).prefault("1s").describe("for tests: delay of this process that may have lost messages"),
+  isolated_most: duration()
+    .prefault("60s")
+    .describe("for tests: until most nodes, silent at once, are believed to be gone"),
 });
 
 export const kasSchema = section({
@@ -164,6 +208,18 @@ export const kasSchema = section({
   limits: section({
     streams_per_agent: count(1, 1_000_000).prefault(1000).describe("concurrent streams of one agent on one node"),
     streams_per_node: count(1, 1_000_000).prefault(10_000).describe("concurrent streams of one node"),
+    growth_mib: count(0, 1_000_000)
+      .prefault(64)
+      .describe("MiB that fast streams of one node may borrow beyond the 64 KiB each has of its own"),
+    growth_per_agent_mib: count(0, 1_000_000).prefault(8).describe("and of that those of one agent"),
+    held_mib: count(1, 1_000_000)
+      .prefault(256)
+      .describe(
+        "MiB held for readers that do not keep up; above it the stream that has held most for longest is reset",
+      ),
+    agent_moves_per_second: count(1, 10_000)
+      .prefault(50)
+      .describe("agents asked to move for balance, by all nodes together"),
   }).prefault({}),
   timings: timings.prefault({}),
 });

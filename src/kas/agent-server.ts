@@ -4,7 +4,6 @@ import type { Auth } from "../auth/auth.ts";
 import { file_grpc_health_v1_health } from "../gen/grpc/health/v1/health_pb.ts";
 import { healthMethods, type Readiness } from "../grpc/health.ts";
 import { createGrpcServer, type GrpcServer } from "../grpc/server.ts";
-import { openLink } from "../link/multiplexer.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { KasMetrics } from "../telemetry/metrics.ts";
@@ -44,7 +43,7 @@ function createAgentServer(options: AgentServerOptions, transport: "grpc" | "web
   const handlers = agentTunnelHandlers({
     auth,
     clock,
-    openLink,
+    openLink: node.links.opener("agent"),
     transport,
     routing: node.routing,
     holder: node.holder,

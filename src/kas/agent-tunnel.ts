@@ -5,12 +5,12 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import type { ServerDuplexStream, ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js";
 import type { Millis } from "../../actors/actor.ts";
-import { failure } from "../../actors/failure.ts";
+import { type Failure, failure } from "../../actors/failure.ts";
 import type { ConnectionId } from "../../actors/ids.ts";
 import { type AgentIdentity, type Auth, isRefusal } from "../auth/auth.ts";
-import type { Holder } from "../cluster/holder.ts";
+import { type Holder, SUPERSEDED } from "../cluster/holder.ts";
 import type { Routing } from "../cluster/routing.ts";
-import { failed } from "../failed.ts";
+import { Failed, failed } from "../failed.ts";
 import { streamOf } from "../grpc/server.ts";
 import { serverCallCarrier } from "../link/carriers/grpc-call.ts";
 import { type Hello, type Link, type LinkOptions, SERVICE_CAPABILITY } from "../link/link.ts";
@@ -34,6 +34,9 @@ export const agentTunnel: ServiceDefinition = {
   },
 };
 
+/** `drain`: all that ran on it had ended, and the agent closed it. */
+export type Disconnect = "drain" | "revoked" | "superseded" | "lost" | "error";
+
 export type AgentTunnelOptions = {
   readonly auth: Auth;
   readonly routing: Routing;
@@ -46,7 +49,7 @@ export type AgentTunnelOptions = {
   readonly hello: (agent: AgentIdentity) => Hello;
   readonly wallClock: () => number;
   readonly connects: (result: "ok" | "unauthenticated" | "error") => void;
-  readonly disconnects: (reason: "revoked" | "superseded" | "lost" | "error") => void;
+  readonly disconnects: (reason: Disconnect) => void;
   readonly log: Pick<Logger, "info" | "warn" | "error">;
 };
 
@@ -101,6 +104,7 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
     clock: options.clock,
     carrier: serverCallCarrier(call, stream),
     role: "acceptor",
+    owner: agent.agentId,
     hello: options.hello(agent),
     check: (theirs) => (theirs.role === "agent" ? null : failure("protocol", "only agents connect to this listener")),
     events: {
@@ -119,7 +123,9 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
         log.info("agent connected", { ...fields, connection: id, instance, version: theirs.version });
       },
       open() {
-        throw failed("protocol", "an agent opens no streams");
+        const why = failure("protocol", "an agent opens no streams");
+        link.destroy(why);
+        throw new Failed(why);
       },
       ready() {},
       drain() {
@@ -137,9 +143,7 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
         }
         routing.disconnected(id);
         holder.remove(id);
-        options.disconnects(
-          reason.code === "unauthenticated" ? "revoked" : reason.code === "protocol" ? "error" : "lost",
-        );
+        options.disconnects(disconnectOf(reason));
         log.info("agent disconnected", { ...fields, connection: id, ...reason });
       },
     },
@@ -148,6 +152,13 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
   const greeting = options.auth.onRevoked((tokens) => {
     if (tokens.has(agent.tokenId)) link.destroy(failure("unauthenticated", "this agent's token was revoked"));
   });
+}
+
+function disconnectOf(reason: Failure): Disconnect {
+  if (reason === SUPERSEDED) return "superseded";
+  if (reason.code === "unauthenticated") return "revoked";
+  if (reason.code === "draining") return "drain";
+  return reason.code === "protocol" ? "error" : "lost";
 }
 
 /** The call of an agent that vanished without a word would keep its connection open for hours. */

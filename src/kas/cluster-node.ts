@@ -3,6 +3,7 @@
  * Without `nats` it is a cluster of one and needs neither bus nor peers.
  */
 import type { Socket } from "node:net";
+import { Bag } from "../../actors/bag.ts";
 import type { Failure } from "../../actors/failure.ts";
 import { type AgentId, type NodeId, nodeId } from "../../actors/ids.ts";
 import { deriveKeys } from "../auth/derive.ts";
@@ -13,21 +14,24 @@ import { ClusterDirectory } from "../cluster/directory.ts";
 import { createHolder, type Holder } from "../cluster/holder.ts";
 import { createIngress } from "../cluster/ingress.ts";
 import { watchLinks } from "../cluster/link-watch.ts";
+import type { NodeMethod } from "../cluster/node-service.ts";
 import { createPeers, type Peers } from "../cluster/peers.ts";
 import type { Directory, Router } from "../cluster/router.ts";
 import type { Routing } from "../cluster/routing.ts";
 import { createRouting } from "../cluster/routing-plane.ts";
 import { ROUTING_DEFAULTS } from "../cluster/routing-settings.ts";
+import { keepRunning, type RunningStream, type RunningStreams } from "../cluster/running-stream.ts";
+import { StreamLimit } from "../cluster/stream-limit.ts";
 import type { KasConfig } from "../config/kas.ts";
 import { socketCarrier } from "../link/carriers/socket.ts";
 import type { Link } from "../link/link.ts";
-import { openLink } from "../link/multiplexer.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { KasMetrics } from "../telemetry/metrics.ts";
 import { openClusterMessenger } from "./cluster-messenger.ts";
 import { checkPeer, helloOf, type Identity } from "./greeting.ts";
 import { serveInbound } from "./inbound.ts";
+import { Links } from "./links.ts";
 import { measureInbound, measureIngress, measureLevels } from "./measure.ts";
 import { dialPeer, type PeerTls } from "./peer-sockets.ts";
 
@@ -56,6 +60,11 @@ export interface ClusterNode extends AsyncDisposable {
   readonly peers: Peers;
   readonly router: Router;
   readonly directory: Directory;
+  readonly links: Links;
+  /** What callers of this node have under way. */
+  readonly callers: RunningStreams;
+  /** What other nodes may ask of this one. */
+  readonly methods: Map<string, NodeMethod>;
   readonly natsConnected: boolean | null;
   /** A socket that another node dialled. */
   accept(socket: Socket): void;
@@ -80,6 +89,7 @@ export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
   const between =
     bus && secrets ? owned.use(openClusterMessenger({ config, bus, secrets, clock, first, ...around })) : null;
   const holder = createHolder(() => routing);
+  const streams = new StreamLimit(config.limits.streams_per_node, config.limits.streams_per_agent);
   const routing = createRouting({
     name: config.node.name,
     incarnation,
@@ -93,8 +103,11 @@ export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
     deposed: options.deposed,
     renamed: (renamed) => between?.renamed(renamed),
     settings: routingSettings(config),
+    streams,
   });
-  const links = secrets ? deriveKeys(secrets, "link") : [];
+  const linkKeys = secrets ? deriveKeys(secrets, "link") : [];
+  const links = new Links(config.timings, config.limits);
+  const openPeerLink = links.opener("peer");
   const accepted = new Set<Link>();
   const fault = (err: unknown) => log.error("a handler of a stream threw", { err });
   const events = (link: () => Link | null) => ({
@@ -106,7 +119,7 @@ export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
     fault,
   });
   const inbound: Inbound = (payload, stream) =>
-    serveInbound({ holder, methods: directory.methods, ...measureInbound(metrics) }, payload, stream);
+    serveInbound({ holder, methods, streams, ...measureInbound(metrics) }, payload, stream);
   const peers: Peers = owned.use(
     createPeers({
       get self() {
@@ -115,10 +128,10 @@ export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
       clock,
       random: Math.random,
       dial: dialPeer(clock, options.tls),
-      openLink,
+      openLink: openPeerLink,
       hello: (node) => helloOf(identity, node.slice(0, node.lastIndexOf("."))),
       check: (node) => (theirs) => checkPeer(identity, theirs, node),
-      secrets: links,
+      secrets: linkKeys,
       heard: (node) => routing.peerHeard(node),
       refused: (node) => routing.peerRefused(node),
       events: (node) => events(() => peers.link(node)),
@@ -126,13 +139,16 @@ export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
   );
   owned.use(watchLinks({ clock, links: () => peers.links(), heard: (node, at) => routing.peerHeard(node, at) }));
   const directory = new ClusterDirectory({ routing, holder, peers, clock });
-  const router = createIngress({
+  const methods = new Map(directory.methods);
+  const callers = new Bag<RunningStream>();
+  const { mayExist } = options;
+  const ingress = createIngress({
     routing,
     holder,
     peers,
     clock,
     metrics: measureIngress(metrics),
-    mayExist: options.mayExist,
+    mayExist,
     fault,
   });
   routing.onMembers = (members, lost) => {
@@ -140,25 +156,28 @@ export function createClusterNode(options: ClusterNodeOptions): ClusterNode {
     metrics.cluster.ringChanges.inc();
     log.info("members changed", { members: members.map(({ node, state }) => `${node} ${state}`) });
   };
-  measureLevels(metrics, { routing, holder, peers, bus, accepted });
+  measureLevels(metrics, { routing, holder, peers, bus, accepted, links, streams });
   return {
     identity,
     routing,
     holder,
     peers,
-    router,
+    router: keepRunning(ingress, callers),
     directory,
+    links,
+    callers,
+    methods,
     get natsConnected() {
       return config.nats ? (bus?.connected ?? false) : null;
     },
     accept(socket) {
-      const link = openLink({
+      const link = openPeerLink({
         clock,
         carrier: socketCarrier(socket),
         role: "acceptor",
         hello: helloOf(identity),
         check: (theirs) => checkPeer(identity, theirs, null),
-        ...(links.length > 0 && { secret: links }),
+        ...(linkKeys.length > 0 && { secret: linkKeys }),
         events: {
           ...events(() => link),
           up: (theirs) => routing.peerHeard(theirs.node as NodeId),
@@ -219,6 +238,13 @@ function routingSettings({ cluster, agent, limits, timings }: KasConfig) {
       suspect: timings.suspect_after,
       dead: timings.dead_after,
       joinWindow: timings.join_window,
+      linkQuiet: timings.link_quiet_after,
+      linkDead: timings.link_dead_after,
+      proofWithin: timings.proof_within,
+      lateAfter: timings.late_after,
+      lateFor: timings.late_for,
+      stalledAfter: timings.stalled_after,
+      isolatedMost: timings.isolated_most,
     },
     home: { ...ROUTING_DEFAULTS.home, matureAfter: timings.complete_after },
     offlineAfter: agent.offline_after,

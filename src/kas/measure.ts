@@ -1,13 +1,17 @@
 /** Ties what happens in a node to its metrics; nothing else knows both. */
 import type { FailureCode } from "../../actors/failure.ts";
 import type { Bus } from "../bus/bus.ts";
+import type { ClosedReason } from "../cluster/attempt.ts";
 import type { Holder } from "../cluster/holder.ts";
 import type { IngressMetrics } from "../cluster/ingress-options.ts";
 import type { Peers } from "../cluster/peers.ts";
 import type { Routing } from "../cluster/routing.ts";
+import type { StreamLimit } from "../cluster/stream-limit.ts";
 import type { Link } from "../link/link.ts";
 import type { Open } from "../link/messages.ts";
 import type { KasMetrics, RouteResult } from "../telemetry/metrics.ts";
+import { following } from "../telemetry/series.ts";
+import type { Links } from "./links.ts";
 
 const RESULTS: Partial<Record<FailureCode, RouteResult>> = {
   "agent-offline": "no_agent",
@@ -34,22 +38,29 @@ export function measureIngress({ streams, route, limits }: KasMetrics): IngressM
       route.duration[hop].observe(took / 1000);
       route.attempts.observe(attempts);
     },
-    unrouted(code, took) {
+    unrouted(code, took, attempts) {
       route.duration[RESULTS[code] ?? "refused"].observe(took / 1000);
-      if (code === "busy") limits.parked.inc();
+      if (code === "busy" && attempts === 0) limits.parked.inc();
     },
+    refused: (code) => measureRefusal(limits, code),
   };
 }
 
-export const measureInbound = ({ streams }: KasMetrics) => ({
+/** A holder is busy for one reason. */
+function measureRefusal(limits: KasMetrics["limits"], code: FailureCode): void {
+  if (code === "busy") limits.streams_per_agent.inc();
+}
+
+export const measureInbound = ({ streams, limits }: KasMetrics) => ({
   opened({ kind }: Open) {
     streams.opened[kind].inbound.inc();
     streams.active[kind].inbound.inc();
   },
-  closed({ kind }: Open) {
+  closed({ kind }: Open, reason: ClosedReason) {
     streams.active[kind].inbound.dec();
-    streams.closed[kind].inbound.done.inc();
+    streams.closed[kind].inbound[reason].inc();
   },
+  refused: (code: FailureCode) => measureRefusal(limits, code),
 });
 
 export type Measured = {
@@ -59,11 +70,24 @@ export type Measured = {
   readonly bus: Bus | null;
   /** Links that other nodes dialled. */
   readonly accepted: ReadonlySet<Link>;
+  readonly links: Links;
+  readonly streams: StreamLimit;
 };
 
 /** Levels that are looked up when somebody collects. */
-export function measureLevels(metrics: KasMetrics, { routing, holder, peers, bus, accepted }: Measured): void {
+export function measureLevels(
+  metrics: KasMetrics,
+  { routing, holder, peers, bus, accepted, links, streams }: Measured,
+): void {
+  const relieved = following(metrics.limits.memory);
+  const refused = following(metrics.limits.streams_per_node);
+  const crowded = following(metrics.limits.streams_per_agent);
   metrics.onCollect(() => {
+    metrics.streams.held.set(links.pool.held);
+    metrics.streams.lent.set(links.pool.lent);
+    relieved(links.pool.relieved);
+    refused(streams.refusedByNode);
+    crowded(streams.refusedByAgent);
     const { entries, members, parked } = routing.counts();
     metrics.cluster.ringMembers.set(members);
     metrics.cluster.ringView.set(routing.view);
@@ -73,6 +97,7 @@ export function measureLevels(metrics: KasMetrics, { routing, holder, peers, bus
     const dialled = [...peers.links()].map(([, link]) => link);
     metrics.cluster.peerLinks.set(dialled.length + accepted.size);
     metrics.streams.buffered.peer.set(buffered([...dialled, ...accepted]));
+    for (const place of ["peer", "agent"] as const) metrics.streams.dropped(place, links.dropped(place));
     const counts = bus?.counts();
     metrics.cluster.natsConnected.set(bus?.connected ? 1 : 0);
     metrics.cluster.natsSubscriptions.set(counts?.subscriptions ?? 0);

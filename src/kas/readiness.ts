@@ -35,6 +35,12 @@ export class Readiness implements Disposable {
     this.changed();
   }
 
+  /** Takes `drain` back. */
+  stay(): void {
+    this.#draining = false;
+    this.changed();
+  }
+
   ready(): boolean {
     return this.probe().ready;
   }

@@ -1,20 +1,27 @@
 /**
  * The JSON resources of the observability listener, which `kasctl` prints as they are: nodes, agents, streams and the
- * explanation of a route. Only operators read them; while none is configured, only callers on this very machine.
+ * explanation of a route, and by POST what an admin may change. Only operators come in; while none is configured, only
+ * callers on this very machine. Pages in a browser never do.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { type Failure, failure } from "../../actors/failure.ts";
-import { isAgentId } from "../../actors/ids.ts";
-import { type Auth, isRefusal } from "../auth/auth.ts";
-import { failed } from "../failed.ts";
+import { type AgentId, isAgentId } from "../../actors/ids.ts";
+import { type Auth, isRefusal, type Operator } from "../auth/auth.ts";
+import { Failed, failed } from "../failed.ts";
 import { failureOf, httpStatus } from "../status.ts";
+import type { Logger } from "../telemetry/logger.ts";
 import type { ClusterNode } from "./cluster-node.ts";
+import type { Operations } from "./operations.ts";
 
 const ROOT = "/api/v1/";
 const LIST_WITHIN_MS = 2_000;
 const MAX_PAGE = 1_000;
 
-export type ResourcesOptions = { readonly auth: Auth; readonly node: ClusterNode };
+export type ResourcesOptions = {
+  readonly auth: Pick<Auth, "hasOperators" | "operatorOf">;
+  readonly node: ClusterNode;
+  readonly operations: Operations;
+  readonly log: Pick<Logger, "info">;
+};
 
 type Resource = (node: ClusterNode, rest: string, query: URLSearchParams) => object | Promise<object>;
 
@@ -37,12 +44,21 @@ const RESOURCES: Readonly<Record<string, Resource>> = {
     })),
     peerLinks: [...node.peers.links()].map(([peer, link]) => ({ peer, ...load(link) })),
   }),
-  route: ({ directory }, rest) => {
-    const agent = Number(rest);
-    if (!isAgentId(agent)) throw failed("invalid", `${rest} is no agent id: expected a number such as 42`);
-    return directory.explain(agent);
-  },
+  route: ({ directory }, rest) => directory.explain(agentOf(rest)),
 };
+
+const CHANGES: Readonly<Record<string, (operations: Operations, rest: string) => object | Promise<object>>> = {
+  drain: (operations) => operations.drain(),
+  undrain: (operations) => operations.undrain(),
+  rebalance: (operations) => operations.rebalance(),
+  disconnect: (operations, rest) => operations.disconnect(agentOf(rest)),
+};
+
+function agentOf(text: string): AgentId {
+  const agent = Number(text);
+  if (!isAgentId(agent)) throw failed("invalid", `${text} is no agent id: expected a number such as 42`);
+  return agent;
+}
 
 type Load = { readonly streams: number; readonly bufferedBytes: number; readonly roundTrip: number };
 const load = ({ streams, bufferedBytes, roundTrip }: Load) => ({ streams, bufferedBytes, roundTripMillis: roundTrip });
@@ -54,22 +70,37 @@ export function resources(options: ResourcesOptions) {
     if (!path.startsWith(ROOT)) return false;
     const [name = "", ...rest] = path.slice(ROOT.length).split("/");
     const resource = Object.hasOwn(RESOURCES, name) ? RESOURCES[name] : undefined;
-    if (!resource) return false;
-    void answer(options, req, res, () => resource(options.node, rest.join("/"), new URLSearchParams(query)));
+    const change = Object.hasOwn(CHANGES, name) ? CHANGES[name] : undefined;
+    const below = rest.join("/");
+    if (resource) {
+      void answer(options, req, res, "GET", () => resource(options.node, below, new URLSearchParams(query)));
+    } else if (change) {
+      void answer(options, req, res, "POST", (operator) => {
+        options.log.info("an operator changes this node", { operator: operator?.name ?? "this machine", path });
+        return change(options.operations, below);
+      });
+    } else return false;
     return true;
   };
 }
+
+type Answer = (operator: Operator | null) => object | Promise<object>;
 
 async function answer(
   { auth }: ResourcesOptions,
   req: IncomingMessage,
   res: ServerResponse,
-  read: () => object | Promise<object>,
+  method: "GET" | "POST",
+  make: Answer,
 ) {
   try {
-    const refusal = req.method === "GET" ? await refusalOf(auth, req) : failure("invalid", "this can only be read");
-    if (refusal) send(res, httpStatus(refusal.code), refusal);
-    else send(res, 200, await read());
+    if (req.method !== method) {
+      const reason = method === "GET" ? "this can only be read" : "this changes the node: it must be a POST";
+      throw failed("invalid", reason);
+    }
+    const operator = await operatorOf(auth, req);
+    if (method === "POST") checkAdmin(req, operator);
+    send(res, 200, await make(operator));
   } catch (error) {
     const why = failureOf(error);
     send(res, httpStatus(why.code), why);
@@ -78,15 +109,27 @@ async function answer(
 
 const LOOPBACK = /^(?:127\.|::1$|::ffff:127\.)/;
 
-async function refusalOf(auth: Auth, req: IncomingMessage): Promise<Failure | null> {
+/** Null: no operator is configured, and the caller is on this machine. */
+async function operatorOf(auth: ResourcesOptions["auth"], req: IncomingMessage): Promise<Operator | null> {
   if (!auth.hasOperators) {
     if (LOOPBACK.test(req.socket.remoteAddress ?? "")) return null;
-    return failure("forbidden", "no operator is configured, so only this machine itself may look: see `operators`");
+    throw failed("forbidden", "no operator is configured, so only this machine itself may look: see `operators`");
   }
   const token = /^bearer +(\S+)$/i.exec(req.headers.authorization ?? "")?.[1];
-  if (!token) return failure("unauthenticated", "an operator's token is needed: Authorization: Bearer <token>");
+  if (!token) throw failed("unauthenticated", "an operator's token is needed: Authorization: Bearer <token>");
   const operator = await auth.operatorOf(token);
-  return isRefusal(operator) ? operator : null;
+  if (isRefusal(operator)) throw new Failed(operator);
+  return operator;
+}
+
+/** A page in a browser of this machine could send a POST, too. */
+function checkAdmin({ headers }: IncomingMessage, operator: Operator | null): void {
+  if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined) {
+    throw failed("forbidden", "pages in a browser may not change a node: use kasctl");
+  }
+  if (operator !== null && operator.role !== "admin") {
+    throw failed("forbidden", `operator ${operator.name} is a ${operator.role}: this needs the role admin`);
+  }
 }
 
 function send(res: ServerResponse, status: number, body: object): void {

@@ -21,12 +21,15 @@ import { createMetrics, type KasMetrics } from "../telemetry/metrics.ts";
 import { startTracing } from "../telemetry/tracing.ts";
 import { VERSION } from "../version.ts";
 import { accessFields } from "./access-log.ts";
+import { AgentMoves } from "./agent-moves.ts";
 import { createAgentListener } from "./agent-server.ts";
 import { type ClusterNode, createClusterNode } from "./cluster-node.ts";
 import { Drain } from "./drain.ts";
 import { Listeners } from "./listeners.ts";
 import { observe } from "./observe.ts";
+import { createOperations, type Operations, rebalanceMethod } from "./operations.ts";
 import { Readiness } from "./readiness.ts";
+import { Rebalancer } from "./rebalancer.ts";
 
 export type StartOptions = {
   readonly config: KasConfig;
@@ -37,11 +40,14 @@ export type StartOptions = {
   readonly bus?: Bus;
   /** False for all but one of several nodes in one process. */
   readonly wholeProcess?: boolean;
+  /** One of several processes that share the listeners of agents and callers; `replaces`: the others take sockets already. */
+  readonly worker?: { readonly replaces: boolean };
 };
 
 export type RunningKas = {
   /** Settles when the node ended by itself; rejects when it must not go on (its name is taken, a newer process has it). */
   readonly drained: Promise<void>;
+  readonly readiness: Pick<Readiness, "probe" | "onChange">;
   drain(): Promise<void>;
   stop(): Promise<void>;
 };
@@ -49,7 +55,7 @@ export type RunningKas = {
 const readFile = (path: string): string => readFileSync(path, "utf8");
 
 export async function startKas(options: StartOptions): Promise<RunningKas> {
-  const { config, warnings, env, stdout } = options;
+  const { config, warnings, env, stdout, worker } = options;
   const clock = systemClock;
   await using starting = new AsyncDisposableStack();
   const log = starting.use(
@@ -65,7 +71,7 @@ export async function startKas(options: StartOptions): Promise<RunningKas> {
   const secrets = secretsOf(config.private_api?.listen.authentication_secret_file);
   const ended = Promise.withResolvers<void>();
   ended.promise.catch(() => {});
-  const listeners = starting.use(new Listeners({ config, clock, log, stdout, metrics }));
+  const listeners = starting.use(new Listeners({ config, clock, log, stdout, metrics, shared: worker !== undefined }));
 
   let node: ClusterNode | null = null;
   const address = await privateAddress(config, listeners, (socket) => (node ? node.accept(socket) : socket.destroy()));
@@ -93,25 +99,54 @@ export async function startKas(options: StartOptions): Promise<RunningKas> {
       natsAwayAfter: config.timings.nats_away_after,
     }),
   );
-  const servers = await serve({ config, clock, log, metrics, auth, node, listeners, readiness });
+  const { routing, holder } = node;
+  const moves = new AgentMoves({ holder, routing, wallClock: Date.now, seed: Math.floor(Math.random() * 2 ** 32) });
+  const rebalancer = starting.use(openRebalancer(config, clock, log, node, moves));
+  let drain: Drain | null = null;
+  const operations = createOperations({ clock, node, drain: () => drain, rebalancer });
+  const joining = () => join(routing, readiness, log);
+  if (worker?.replaces) await joining();
+  const behind = worker !== undefined;
+  const servers = await serve({ config, clock, log, metrics, auth, node, listeners, readiness, operations, behind });
   starting.adopt(servers, (all) => all.stop());
   starting.use(auth.onRevoked((tokens) => node.holder.revoke(tokens)));
-  join(node, readiness, log, ended.reject);
+  if (!worker?.replaces) joining().catch(ended.reject);
 
-  const drain = new Drain({ config, clock, log, node, readiness, listeners, metrics, servers });
+  const draining = starting.use(new Drain({ config, clock, log, node, readiness, listeners, metrics, servers, moves }));
+  drain = draining;
   const owned = starting.move();
   return {
     drained: ended.promise,
-    drain: () => drain.run(),
+    readiness,
+    drain: () => draining.run(),
     stop: () => owned.disposeAsync(),
   };
 }
 
-function join(node: ClusterNode, readiness: Readiness, log: RootLogger, ended: (why: unknown) => void): void {
-  node.routing.join().then(() => {
-    readiness.changed();
-    log.info("joined", { self: node.routing.self, members: node.routing.members().length });
-  }, ended);
+function openRebalancer(
+  { limits, timings, agent }: KasConfig,
+  clock: Clock,
+  log: RootLogger,
+  { routing, methods }: ClusterNode,
+  moves: AgentMoves,
+): Rebalancer {
+  const rebalancer = new Rebalancer({
+    clock,
+    log,
+    routing,
+    moves,
+    perSecond: limits.agent_moves_per_second,
+    after: timings.rebalance_after,
+    maxConnectionAge: agent.listen.max_connection_age,
+  });
+  methods.set(...rebalanceMethod(rebalancer));
+  return rebalancer;
+}
+
+async function join(routing: ClusterNode["routing"], readiness: Readiness, log: RootLogger): Promise<void> {
+  await routing.join();
+  readiness.changed();
+  log.info("joined", { self: routing.self, members: routing.members().length });
 }
 
 type Parts = {
@@ -123,6 +158,9 @@ type Parts = {
   readonly node: ClusterNode;
   readonly listeners: Listeners;
   readonly readiness: Readiness;
+  readonly operations: Operations;
+  /** A supervisor asks on behalf of others. */
+  readonly behind: boolean;
 };
 
 /** What answers on the listeners. */
@@ -163,7 +201,11 @@ async function serve(parts: Parts): Promise<Servers> {
       version: VERSION,
       urlPathPrefix: kubernetes_api.url_path_prefix,
       allowedOrigins: config.gitlab?.external_url ? [new URL(config.gitlab.external_url).origin] : [],
-      limits: { acceptWithin: config.timings.accept_within },
+      limits: {
+        acceptWithin: config.timings.accept_within,
+        uploadStalled: config.timings.stalled_upload_after,
+        upgradeStalled: config.timings.stalled_upgrade_after,
+      },
       metrics: {
         request(methodClass, outcome, seconds) {
           metrics.proxy.requests[methodClass][outcome].inc();

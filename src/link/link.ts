@@ -3,8 +3,8 @@
  * `multiplexer.ts` implements it, the decisions are those of `actors/link.ts`.
  */
 import type { Millis } from "../../actors/actor.ts";
-import type { CreditPool } from "../../actors/credit.ts";
 import type { Failure } from "../../actors/failure.ts";
+import type { CreditPool } from "../../actors/pool.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Stream, StreamHandler } from "./stream.ts";
 
@@ -80,8 +80,12 @@ export type LinkOptions = {
   readonly secret?: Uint8Array | readonly Uint8Array[];
   readonly events: LinkEvents;
   readonly limits?: Partial<LinkLimits>;
-  /** What fast streams may borrow above their floors; share one among links to bound a node. */
+  /** The memory its streams share with those of other links: one for a process. */
   readonly pool?: CreditPool;
+  /** The agent that all its streams are for, whose share of the pool they borrow from; else each borrows from its group's. */
+  readonly owner?: number | string;
+  /** Runs something at the end of this turn of the event loop; `setImmediate` unless time is simulated. */
+  readonly turn?: (run: () => void) => void;
 };
 
 export type LinkLimits = {
@@ -97,6 +101,10 @@ export type LinkLimits = {
   readonly firstStream: number;
   /** OPENs and RESETs taken in a second; above it OPENs are refused with `busy`. */
   readonly opensPerSecond: number;
+  /** Frames taken in a second that no credit bounds, beside one for each half KiB of ours; above it the link is closed. */
+  readonly controlsPerSecond: number;
+  /** Largest CTL taken; 0: none. */
+  readonly maxCtlBytes: number;
 };
 
 export interface Link {
@@ -120,4 +128,6 @@ export interface Link {
   readonly roundTrip: Millis;
   /** When the last frame came. */
   readonly heard: Millis;
+  /** Frames that were dropped, most of them because their stream was over by the time they came. */
+  readonly dropped: number;
 }

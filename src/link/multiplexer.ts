@@ -4,23 +4,14 @@
  * Timer, carrier and partial frames are freed when the link closes, whoever closed it.
  */
 import type { Millis } from "../../actors/actor.ts";
-import { creditPool } from "../../actors/credit.ts";
 import { type Failure, failure } from "../../actors/failure.ts";
 import type { FrameReset } from "../../actors/frame.ts";
-import {
-  close,
-  createLink,
-  end,
-  greet,
-  greeted,
-  isDone,
-  LINK_RULES,
-  type LinkState,
-  streamCount,
-} from "../../actors/link.ts";
+import { close, createLink, end, greet, greeted, isDone, type LinkState, streamCount } from "../../actors/link.ts";
 import { nextTick, tick } from "../../actors/link-liveness.ts";
+import { receiveNumber } from "../../actors/link-number.ts";
 import { hasWork, pack, settle } from "../../actors/link-pack.ts";
-import { faultOf, heard, receiveFrame, receiveNumber, receiveReset, violate } from "../../actors/link-receive.ts";
+import { faultOf, heard, receiveFrame, receiveReset, violate } from "../../actors/link-receive.ts";
+import { LINK_RULES } from "../../actors/link-rules.ts";
 import { openStream, resetStream, sendCtl } from "../../actors/link-send.ts";
 import type { StreamEvents, StreamState } from "../../actors/stream.ts";
 import { failureOf } from "../status.ts";
@@ -44,6 +35,7 @@ class Multiplexer implements Link {
   readonly #writer = new FrameWriter();
   readonly #greeting: Greeting;
   #peer: Hello | null = null;
+  readonly #turn: (run: () => void) => void;
   #inHand = 0;
   #scheduled = false;
   #flushing = false;
@@ -53,11 +45,12 @@ class Multiplexer implements Link {
 
   constructor(options: LinkOptions) {
     this.#options = options;
+    this.#turn = options.turn ?? setImmediate;
     const { role, limits, hello, clock, carrier } = options;
     const parity = role === "dialler" ? 1 : 2;
     const firstStream = limits?.firstStream ?? parity;
     const rules = { ...LINK_RULES, ...limits, firstStream, streamWindow: hello.streamWindow };
-    this.#link = createLink(rules, this.#port(), clock.now(), options.pool ?? creditPool());
+    this.#link = createLink(rules, this.#port(), clock.now(), options.pool, options.owner ?? null);
     this.#reader = new FrameReader(this.#target());
     this.#greeting = new Greeting(options, {
       say: (flags, payload) => greet(this.#link, flags, payload),
@@ -120,6 +113,10 @@ class Multiplexer implements Link {
     return this.#link.window.roundTrip;
   }
 
+  get dropped(): number {
+    return this.#link.dropped;
+  }
+
   get heard(): Millis {
     return this.#link.heard;
   }
@@ -128,7 +125,7 @@ class Multiplexer implements Link {
   wake(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    setImmediate(this.#flush);
+    this.#turn(this.#flush);
   }
 
   readonly #flush = (): void => {
@@ -281,6 +278,7 @@ class Multiplexer implements Link {
           return why;
         }
       },
+      wake: () => this.wake(),
       ready: () => events.ready(),
       drain: () => events.drain(),
       ctl: (payload: Uint8Array) => events.ctl(payload),

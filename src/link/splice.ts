@@ -3,6 +3,7 @@
  * Bytes are credited on one side as they leave on the other, so at most a window of each direction is held here; towards
  * the opener nothing is granted before the executing end has taken the stream.
  */
+import type { Failure } from "../../actors/failure.ts";
 import type { Reset, Stream, StreamHandler } from "./stream.ts";
 
 export type Splice = {
@@ -14,21 +15,22 @@ export type Splice = {
   join(outward: Stream): void;
 };
 
-/** `over` is called once, when both streams are. */
-export function splice(inward: Stream, over: () => void = () => {}): Splice {
+/** `over` is called once, when both streams are, with what either side ended them for before their time. */
+export function splice(inward: Stream, over: (failure: Failure | null) => void = () => {}): Splice {
   return new Joint(inward, over).splice();
 }
 
 class Joint {
   readonly #inward: Stream;
-  readonly #over: () => void;
+  readonly #over: (failure: Failure | null) => void;
+  #failure: Failure | null = null;
   #outward: Stream | null = null;
   #accepted = false;
   /** Taken from the opener before acceptance: granted only then. */
   #owed = 0;
   #open = 2;
 
-  constructor(inward: Stream, over: () => void) {
+  constructor(inward: Stream, over: (failure: Failure | null) => void) {
     this.#inward = inward;
     this.#over = over;
   }
@@ -45,7 +47,7 @@ class Joint {
 
   #closed(): void {
     this.#open--;
-    if (this.#open === 0) this.#over();
+    if (this.#open === 0) this.#over(this.#failure);
   }
 
   #sent(bytes: number): void {
@@ -68,7 +70,10 @@ class Joint {
       trailer: (payload) => this.#outward?.trailer(payload),
       end: () => this.#outward?.end(),
       stopped: () => this.#outward?.stop(),
-      reset: ({ failure }: Reset) => this.#outward?.reset({ failure, unprocessed: false }),
+      reset: ({ failure }: Reset) => {
+        this.#failure ??= failure;
+        this.#outward?.reset({ failure, unprocessed: false });
+      },
       sent: (bytes) => this.#outward?.consumed(bytes),
       closed: () => this.#closed(),
     };
@@ -83,7 +88,10 @@ class Joint {
       trailer: (payload) => inward.trailer(payload),
       end: () => inward.end(),
       stopped: () => inward.stop(),
-      reset: (reset) => inward.reset(reset),
+      reset: (reset) => {
+        this.#failure ??= reset.failure;
+        inward.reset(reset);
+      },
       sent: (bytes) => this.#sent(bytes),
       closed: () => this.#closed(),
     };

@@ -9,6 +9,7 @@ import { failed } from "../failed.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
 import { formatAddress, parseAddress } from "./address.ts";
 import { type Certificates, readCertificates, type TlsFiles, watchCertificates } from "./certificates.ts";
+import { Pulse } from "./pulse.ts";
 import { Turnstile } from "./turnstile.ts";
 
 export type ListenOptions = {
@@ -26,8 +27,14 @@ export type ListenOptions = {
   readonly handshakeTimeout?: Millis;
   /** Above it new sockets wait up to 2 s, then are refused; 0 or absent: no limit. */
   readonly maxHandshakesPerSecond?: number;
+  /** Told of each socket that is refused for it. */
+  readonly refused?: () => void;
   /** Lets several processes or workers listen on one port; the kernel spreads the sockets. */
   readonly reusePort?: boolean;
+  /** A caller that says nothing for this long is asked by the kernel whether it is there, and lost 10 s later; default 25 s. */
+  readonly keepAliveAfter?: Millis;
+  /** How often sockets that are silent, and perhaps not read, are looked after; absent: never. */
+  readonly askEvery?: Millis;
   /** How often certificate files are looked at; default 10 s. */
   readonly reloadEvery?: Millis;
   readonly clock?: Clock;
@@ -50,6 +57,8 @@ export interface Listener extends AsyncDisposable {
   destroy(): void;
 }
 
+const KEEP_ALIVE_AFTER: Millis = 25_000;
+
 const SILENT: ListenerLog = { info() {}, warn() {} };
 
 /** Resolves once it listens; throws `invalid` that says what to do: a port that is taken, a certificate that cannot be read. */
@@ -61,16 +70,24 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   const tlsServer = certificates && createTls(options, certificates, handOn);
   const turnstile = new Turnstile(options.maxHandshakesPerSecond ?? 0, clock);
   const sockets = new Set<Socket>();
+  let pulse: Pulse | undefined;
+  const keepAliveInitialDelay = options.keepAliveAfter ?? KEEP_ALIVE_AFTER;
 
-  const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) => {
-    sockets.add(socket);
-    socket.on("error", ignore);
-    socket.once("close", () => sockets.delete(socket));
-    // A caller that ends during its handshake is gone: only what was handed on may be half-open.
-    if (tlsServer) socket.allowHalfOpen = false;
-    const enter = () => (tlsServer ? tlsServer.emit("connection", socket) : handOn(socket, ""));
-    if (!turnstile.pass(enter, () => socket.destroyed)) socket.resetAndDestroy();
-  });
+  const server = createServer(
+    { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay },
+    (socket) => {
+      sockets.add(socket);
+      pulse?.accepted(socket, tlsServer !== undefined);
+      socket.on("error", ignore);
+      socket.once("close", () => sockets.delete(socket));
+      // A caller that ends during its handshake is gone: only what was handed on may be half-open.
+      if (tlsServer) socket.allowHalfOpen = false;
+      const enter = () => (tlsServer ? tlsServer.emit("connection", socket) : handOn(socket, ""));
+      if (turnstile.pass(enter, () => socket.destroyed)) return;
+      socket.resetAndDestroy();
+      options.refused?.();
+    },
+  );
   await bind(server, options, what);
 
   const watch =
@@ -86,7 +103,9 @@ export async function listen(options: ListenOptions): Promise<Listener> {
           refused: (reason) => log.warn(`${what} keeps its old certificate: ${reason}`),
         })
       : undefined;
-  return new OpenListener({ server, sockets, turnstile, watch });
+  if (options.askEvery) pulse = new Pulse(clock, options.askEvery);
+  tlsServer?.on("secureConnection", (secure) => pulse?.secured(secure));
+  return new OpenListener({ server, sockets, turnstile, watch, pulse });
 }
 
 type Parts = {
@@ -94,6 +113,7 @@ type Parts = {
   readonly sockets: ReadonlySet<Socket>;
   readonly turnstile: Turnstile;
   readonly watch: Disposable | undefined;
+  readonly pulse: Disposable | undefined;
 };
 
 class OpenListener implements Listener {
@@ -120,6 +140,7 @@ class OpenListener implements Listener {
   destroy(): void {
     this.close();
     this.#parts.turnstile[Symbol.dispose]();
+    this.#parts.pulse?.[Symbol.dispose]();
     for (const socket of this.#parts.sockets) socket.destroy();
   }
 
@@ -174,6 +195,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   EADDRINUSE: "another process has that port: stop it, or set another port (0 takes a free one)",
   EACCES: "this user may not take that port: choose one above 1023, or grant CAP_NET_BIND_SERVICE",
   EADDRNOTAVAIL: "no interface of this machine has that address: use one of its own, or :port for all",
+  ENOTSUP: "this system cannot share a port among processes: --workers needs Linux 3.9 or later",
   ENOTFOUND: "the host name has no address: use an IP address, or :port for all interfaces",
 };
 

@@ -10,6 +10,7 @@ import { decodeHead, decodeTrailer } from "../link/messages.ts";
 import type { Reset, StreamHandler } from "../link/stream.ts";
 import { Answer } from "./answer.ts";
 import { preflightHeaders } from "./cors.ts";
+import { watchStall } from "./stall.ts";
 import { Visit, type VisitContext } from "./visit.ts";
 
 const PAUSE_ABOVE = 64 * 1024;
@@ -25,6 +26,7 @@ export class Exchange implements StreamHandler {
   #discarding = false;
   #discarded = 0;
   #discardTimer: Disposable | null = null;
+  #stall: Disposable | null = null;
   readonly #hasBody: boolean;
   #over = false;
   #awaitsContinue = false;
@@ -100,7 +102,22 @@ export class Exchange implements StreamHandler {
       return;
     }
     stream.data(chunk);
-    if (stream.queued > PAUSE_ABOVE) this.#req.pause();
+    if (stream.queued > PAUSE_ABOVE) this.#pause();
+  }
+
+  /** A watch outlives short waits, so that a fast upload makes one timer and not one for each. */
+  #pause(): void {
+    this.#req.pause();
+    const { clock, limits } = this.#context;
+    this.#stall ??= watchStall({
+      clock,
+      within: limits.uploadStalled,
+      moved: () => (this.#req.isPaused() ? this.#visit.moved + this.#answer.bytes : null),
+      over: (stalled) => {
+        this.#stall = null;
+        if (stalled) this.#spoilt(this.#visit.stalled(limits.uploadStalled));
+      },
+    });
   }
 
   /** Reads the rest of a body that nobody wants, within bounds: who is still writing would else never read our answer. */
@@ -111,7 +128,13 @@ export class Exchange implements StreamHandler {
     const { clock, limits } = this.#context;
     const { socket } = this.#req;
     this.#discardTimer = clock.schedule(clock.now() + limits.discardWithin, () => socket.destroy());
-    this.#req.once("close", () => this.#discardTimer?.[Symbol.dispose]());
+    // Once the answer has left, node:http tells the request no more that its socket closed.
+    const over = () => {
+      this.#discardTimer?.[Symbol.dispose]();
+      socket.off("close", over);
+    };
+    this.#req.once("close", over);
+    socket.once("close", over);
     this.#req.resume();
   }
 
@@ -209,6 +232,7 @@ export class Exchange implements StreamHandler {
   callerGone(): void {
     if (this.#over) return;
     this.#over = true;
+    this.#stall?.[Symbol.dispose]();
     const { record } = this.#visit;
     const whole = this.#res.writableFinished;
     if (!whole && record.failure === null) record.failure = failure("cancelled", "the caller closed the connection");

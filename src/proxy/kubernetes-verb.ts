@@ -18,8 +18,10 @@ const FOLLOW = /[?&]follow=(?:true|1)(?:&|$)/;
 const INTERACTIVE = new Set(["exec", "attach", "portforward"]);
 const PLAIN = /^[a-z0-9.-]{1,63}$/;
 
-export const isWatch = (path: string): boolean => WATCH.test(path) || FOLLOW.test(path);
-export const isInteractive = (path: string): boolean => /\/(?:exec|attach|portforward)(?:\?|$)/.test(path);
+export const isWatch = (path: string): boolean => WATCH.test(path);
+/** Somebody looks at it; who follows a log does not begin again elsewhere by itself, as who watches does. */
+export const isInteractive = (path: string): boolean =>
+  FOLLOW.test(path) || /\/(?:exec|attach|portforward)(?:\?|$)/.test(path);
 
 /** `path` as forwarded, query included. */
 export function kubernetesVerb(method: string, path: string): KubernetesVerb {

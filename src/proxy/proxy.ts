@@ -52,6 +52,8 @@ const LIMITS: ProxyLimits = {
   idleGrace: 15_000,
   discardBytes: 64 * 1024 * 1024,
   discardWithin: 30_000,
+  uploadStalled: 300_000,
+  upgradeStalled: 4 * 3_600_000,
 };
 
 export const createProxy = (options: ProxyOptions): KubernetesProxy => new HttpProxy(options);

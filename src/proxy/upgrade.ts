@@ -13,6 +13,7 @@ import { decodeHead, decodeTrailer, type Head } from "../link/messages.ts";
 import type { Reset, StreamHandler } from "../link/stream.ts";
 import { Answer } from "./answer.ts";
 import { answerHeaders } from "./answer-headers.ts";
+import { watchStall } from "./stall.ts";
 import { Visit, type VisitContext } from "./visit.ts";
 
 const PAUSE_ABOVE = 64 * 1024;
@@ -25,7 +26,9 @@ export class Upgrade implements StreamHandler {
   readonly #visit: Visit;
   readonly #req: IncomingMessage;
   readonly #socket: Socket;
+  readonly #context: VisitContext;
   readonly #closedTo: (upgrade: Upgrade) => void;
+  #stall: Disposable | null = null;
   /** Before 101: what the caller sent early. After: null. */
   #early: Buffer[] | null = [];
   #earlyBytes = 0;
@@ -42,6 +45,7 @@ export class Upgrade implements StreamHandler {
   constructor(req: IncomingMessage, socket: Socket, context: VisitContext, closed: (upgrade: Upgrade) => void) {
     this.#req = req;
     this.#socket = socket;
+    this.#context = context;
     this.#visit = new Visit(req, context);
     this.#closedTo = closed;
     socket.setTimeout(0);
@@ -72,7 +76,7 @@ export class Upgrade implements StreamHandler {
     if (this.#early) {
       this.#early.push(chunk);
       this.#earlyBytes += chunk.length;
-      if (this.#earlyBytes > PAUSE_ABOVE) this.#socket.pause();
+      if (this.#earlyBytes > PAUSE_ABOVE) this.#pause();
     } else if (this.#switched && !this.#unwanted) this.#forward(chunk);
   }
 
@@ -80,7 +84,21 @@ export class Upgrade implements StreamHandler {
     const { stream, record } = this.#visit;
     record.bytesIn += chunk.length;
     stream?.data(chunk);
-    if (stream && stream.queued > PAUSE_ABOVE) this.#socket.pause();
+    if (stream && stream.queued > PAUSE_ABOVE) this.#pause();
+  }
+
+  #pause(): void {
+    this.#socket.pause();
+    const { clock, limits } = this.#context;
+    this.#stall ??= watchStall({
+      clock,
+      within: limits.upgradeStalled,
+      moved: () => (this.#socket.isPaused() ? this.#visit.moved + this.#bytesOut : null),
+      over: (stalled) => {
+        this.#stall = null;
+        if (stalled) this.#spoilt(this.#visit.stalled(limits.upgradeStalled));
+      },
+    });
   }
 
   #callerEnded(): void {
@@ -217,6 +235,7 @@ export class Upgrade implements StreamHandler {
   callerGone(): void {
     if (this.#over) return;
     this.#over = true;
+    this.#stall?.[Symbol.dispose]();
     const { record } = this.#visit;
     const whole = this.#answer ? this.#answer.ended : this.#ended;
     if (!whole && record.failure === null) record.failure = failure("cancelled", "the caller closed the connection");

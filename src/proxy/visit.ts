@@ -8,6 +8,7 @@ import type { Millis } from "../../actors/actor.ts";
 import { type Failure, failure } from "../../actors/failure.ts";
 import { type Auth, isRefusal, type ProxyAccess, type ProxyCredential, type TokenId } from "../auth/auth.ts";
 import type { RoutedStream, Router } from "../cluster/router.ts";
+import { Failed } from "../failed.ts";
 import type { FlatHeaders } from "../link/messages.ts";
 import type { StreamHandler } from "../link/stream.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -16,6 +17,7 @@ import { type AdmissionOptions, admit, checkOrigin, credentialOf, type ReadReque
 import type { AnswerPolicy } from "./answer-headers.ts";
 import { corsHeaders } from "./cors.ts";
 import { type ProxyLog, type ProxyMetrics, RequestRecord } from "./request-record.ts";
+import { stalledUpload } from "./stall.ts";
 import { beginTrace } from "./trace.ts";
 
 export type ProxyLimits = {
@@ -32,6 +34,10 @@ export type ProxyLimits = {
   /** A body that nobody wants is read on this far and this long, so that its sender reads our answer. */
   readonly discardBytes: number;
   readonly discardWithin: Millis;
+  /** An upload of which nothing was taken, while nothing was answered either, ends after this. */
+  readonly uploadStalled: Millis;
+  /** The same for an upgraded connection. */
+  readonly upgradeStalled: Millis;
 };
 
 export type VisitContext = AdmissionOptions & {
@@ -154,6 +160,15 @@ export class Visit {
     const known = failureOf(error);
     if (known.code === "internal") this.#context.log.bug(error, this.traceId);
     return known;
+  }
+
+  /** Bytes of the caller that its stream has passed on. */
+  get moved(): number {
+    return this.record.bytesIn - (this.stream?.queued ?? 0);
+  }
+
+  stalled(within: Millis): Failed {
+    return new Failed(stalledUpload(this.record.agentId, within));
   }
 
   /** The caller has gone, or what it may do has. */

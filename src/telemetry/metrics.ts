@@ -14,6 +14,7 @@ const KINDS = ["http", "grpc"] as const;
 const HOPS = ["local", "remote", "inbound"] as const;
 const DIRECTIONS = ["request", "response"] as const;
 const PLACES = ["ingress", "peer", "agent"] as const;
+const LINKS = ["peer", "agent"] as const;
 const TRANSPORTS = ["grpc", "websocket"] as const;
 const METHODS = ["get", "list", "watch", "mutate", "exec", "logs", "portforward", "other"] as const;
 const OUTCOMES = ["ok", "client_error", "upstream_error", "agent_error", "no_agent", "kas_error"] as const;
@@ -113,6 +114,8 @@ function bounded(rows: readonly ConnectionRow[]): readonly ConnectionRow[] {
 
 function streamSeries(series: Series) {
   const kindHop = [KINDS, HOPS] as const;
+  const links = series.counts("kas_link_frames_dropped_total", "Frames for streams that were over", "place", LINKS);
+  const dropped = { peer: following(links.peer), agent: following(links.agent) };
   return {
     active: series.levels2("kas_streams_active", "Streams open now", ["kind", "hop"], kindHop),
     opened: series.counts2("kas_streams_opened_total", "Streams opened", ["kind", "hop"], kindHop),
@@ -123,6 +126,10 @@ function streamSeries(series: Series) {
       [KINDS, HOPS, STREAM_ENDS],
     ),
     bytes: series.counts2("kas_stream_bytes_total", "Payload carried", ["direction", "hop"], [DIRECTIONS, HOPS]),
+    /** A total, as the links count them. */
+    dropped: (place: keyof typeof dropped, total: number): void => dropped[place](total),
+    held: series.level("kas_stream_held_bytes", "Payload that came over links and whose reader has not taken it"),
+    lent: series.level("kas_stream_lent_bytes", "By how much windows of streams in use are above their own 64 KiB"),
     buffered: series.levels("kas_stream_buffered_bytes", "Payload held here until somebody takes it", "place", PLACES),
   };
 }

@@ -1,4 +1,5 @@
 /** The holder's authority: who gets a stream, who gets none, and what a newer generation closes. */
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Entry } from "../../actors/channel.ts";
 import { createConnections } from "../../actors/connection.ts";
@@ -30,6 +31,29 @@ const take = (sim: Sim, prefer = 0, exclude: readonly number[] = []) => {
   sim.tell({ type: "take", agent, prefer: id(prefer), exclude: exclude.map(id) });
   return sim.take();
 };
+
+it("counts the connections that take new streams, whatever becomes of them", () => {
+  const step = fc.tuple(
+    fc.constantFrom("connected", "disconnected", "drained", "superseded"),
+    fc.integer({ min: 1, max: 6 }),
+  );
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const sim = holding();
+      let last = 0;
+      for (const [type, n] of steps) {
+        if (type === "connected") {
+          last++;
+          // Every third is the same process again, and supersedes what it says it lost.
+          const changes = n % 3 === 0 ? { instance: "pod-0", lost: [last - 1] } : {};
+          sim.tell({ type, node, entry: entry(last, { draining: n === 5, ...changes }) });
+        } else sim.tell({ type, connection: id(n) });
+        const serving = [...sim.state.byId.values()].filter((one) => !one.draining && !one.superseded).length;
+        expect(sim.state.serving).toBe(serving);
+      }
+    }),
+  );
+});
 
 describe("take", () => {
   it("gives the connection that is asked for, or the least busy one", () => {

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { failure } from "../../actors/failure.ts";
 import { FRAME } from "../../actors/frame.ts";
+import { receiveNumber } from "../../actors/link-number.ts";
 import { hasWork, pack } from "../../actors/link-pack.ts";
-import { receiveFrame, receiveNumber } from "../../actors/link-receive.ts";
+import { receiveFrame } from "../../actors/link-receive.ts";
 import { consumed, openStream, resetStream, sendCtl, sendData } from "../../actors/link-send.ts";
 import { bytes, Notes, Pair } from "../link/support.ts";
 

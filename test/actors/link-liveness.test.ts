@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { FRAME } from "../../actors/frame.ts";
-import { LINK_RULES } from "../../actors/link.ts";
 import { nextTick, tick } from "../../actors/link-liveness.ts";
 import { hasWork } from "../../actors/link-pack.ts";
 import { heard } from "../../actors/link-receive.ts";
+import { LINK_RULES } from "../../actors/link-rules.ts";
 import { openStream } from "../../actors/link-send.ts";
 import { bytes, End, Notes, Pair } from "../link/support.ts";
 

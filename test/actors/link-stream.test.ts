@@ -178,3 +178,39 @@ describe("a stream", () => {
     expect(pair.b.last.notes.told).toEqual(["reset internal", "closed"]);
   });
 });
+
+describe("small pieces that wait", () => {
+  it("are gathered, so that they leave in few frames and keep nothing else in memory", () => {
+    const pair = new Pair({}, { streamWindow: 16 * 1024 });
+    const mine = open(pair);
+    sendData(pair.a.link, mine.state, kib(20));
+    pair.run();
+    const chunk = new Uint8Array(64 * 1024).fill(7);
+    for (let i = 0; i < 10_000; i++) sendData(pair.a.link, mine.state, chunk.subarray(i, i + 3));
+    expect(mine.state.chunks.length - mine.state.chunk).toBeLessThanOrEqual(3);
+    for (const kept of mine.state.chunks.slice(1)) expect(kept.buffer.byteLength).toBeLessThanOrEqual(16 * 1024);
+    sendEnd(pair.a.link, mine.state);
+    const { notes, state } = pair.b.last;
+    pair.frames.length = 0;
+    while (state.window.held > 0) {
+      consumed(pair.b.link, state, state.window.held);
+      pair.run();
+    }
+    expect(notes.bytes).toBe(20 * 1024 + 30_000);
+    expect(notes.text.slice(20 * 1024)).toBe("\x07".repeat(30_000));
+    expect(pair.frames.filter(([type]) => type === FRAME.data).length).toBeLessThan(10);
+  });
+
+  it("are copied where their reader leaves things lying, so that they do not keep the chunk they came in", () => {
+    const pair = new Pair();
+    open(pair);
+    pair.run();
+    const { notes } = pair.b.last;
+    const kept: Uint8Array[] = [];
+    notes.data = (bytes) => void kept.push(bytes);
+    const chunk = new Uint8Array(64 * 1024);
+    for (let i = 0; i < 20; i++) receiveFrame(pair.b.link, FRAME.data, 0, 1, chunk.subarray(0, 1024));
+    expect(kept.filter(({ buffer }) => buffer === chunk.buffer)).toHaveLength(16);
+    expect(kept.at(-1)?.length).toBe(1024);
+  });
+});

@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import { failure } from "../../actors/failure.ts";
 import { FLAG_END, FRAME } from "../../actors/frame.ts";
 import { close, end, isDone } from "../../actors/link.ts";
-import { receiveFrame, receiveNumber, receiveReset } from "../../actors/link-receive.ts";
+import { receiveNumber } from "../../actors/link-number.ts";
+import { receiveFrame, receiveReset } from "../../actors/link-receive.ts";
 import { openStream, resetStream, sendCtl, sendEnd, sendHead } from "../../actors/link-send.ts";
 import { bytes, Notes, Pair } from "../link/support.ts";
 

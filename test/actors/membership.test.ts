@@ -3,9 +3,10 @@ import { describe, expect, it } from "vitest";
 import type { NodeId, NodeName } from "../../actors/ids.ts";
 import { createMembership } from "../../actors/membership.ts";
 import type { Announced, Heartbeat } from "../../actors/view.ts";
+import { ROUTING_DEFAULTS } from "../../src/cluster/routing-settings.ts";
 import { type Simulated, simulate } from "../support/simulate.ts";
 
-const settings = { heartbeat: 1_000, suspect: 3_000, dead: 8_000, joinWindow: 1_500 };
+const settings = ROUTING_DEFAULTS.membership;
 const a = (name: string, incarnation = 5) => simulate(createMembership(settings, name as NodeName, incarnation, "", 1));
 const b = "b.9" as NodeId;
 
@@ -79,6 +80,16 @@ describe("members", () => {
     const beats = sim.take().filter((effect) => effect.type === "broadcast").length;
     expect(beats).toBeGreaterThanOrEqual(18);
     expect(beats).toBeLessThanOrEqual(23);
+  });
+
+  it("numbers its heartbeats so that one that starts from nothing is still heard", () => {
+    const seqs = (sim: Sim) => sim.take().flatMap((e) => (e.type === "broadcast" ? [e.heartbeat.seq] : []));
+    const before = seqs(joined().advance(60_000));
+    const sim = simulate(createMembership(settings, "a" as NodeName, 5, "", 1), 61_500);
+    const after = seqs(sim.tell({ type: "join" }).advance(3_000));
+    const all = [...before, ...after];
+    expect(all).toEqual(all.toSorted((x, y) => x - y));
+    expect(new Set(all).size).toBe(all.length);
   });
 
   it("answers a member it sees for the first time with a heartbeat now", () => {
@@ -183,6 +194,16 @@ describe("this node", () => {
     sim.tell({ type: "leave" });
     expect(sim.take()).toMatchObject([{ type: "broadcast", heartbeat: { state: "left" } }]);
     expect(sim.advance(20_000).effects).toEqual([]);
+  });
+
+  it("takes a drain back: home again at once, here and for those that heard of it", () => {
+    const sim = joined().tell({ type: "drain" }).tell({ type: "stay" });
+    expect(sim.state).toMatchObject({ phase: "up", view: { homes: ["a.5"] } });
+    expect(sim.take().at(-1)).toMatchObject({ type: "broadcast", heartbeat: { state: "up" } });
+    expect(sim.tell({ type: "stay" }).take()).toEqual([]);
+    const other = hear(hear(joined(), b, "draining"), b);
+    expect(other.state.view.homes).toEqual(["a.5", b]);
+    expect(joined().tell({ type: "leave" }).tell({ type: "stay" }).state.phase).toBe("left");
   });
 
   it("freezes its view without its bus, and lets only those go whose link is refused", () => {

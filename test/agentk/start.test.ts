@@ -226,3 +226,29 @@ async function freePort(): Promise<number> {
   await new Promise((resolve) => server.close(resolve));
   return port;
 }
+
+it("serves no more streams at once than AGENTK_MAX_STREAMS, and says what to do", async () => {
+  const kas = stack.use(await grpcKas());
+  let finish = () => {};
+  const api = stack.use(
+    await apiServer((_, response) => {
+      response.write("first ");
+      finish = () => response.end("last");
+    }),
+  );
+  await agent(kas, { kubeconfig: kubeconfig(api.url) }, { AGENTK_MAX_STREAMS: "1" });
+  await kas.until(({ links }) => links[0]?.agent != null);
+  const first = call(kas, {});
+  await first.until((c) => c.text === "first ");
+  const second = call(kas, {});
+  await second.until((c) => c.isClosed);
+  expect(second.reset_).toMatchObject({ failure: { code: "busy" }, unprocessed: true });
+  finish();
+  await first.done();
+  expect(first.text).toBe("first last");
+});
+
+it("refuses AGENTK_MAX_STREAMS that is no number", async () => {
+  const kas = stack.use(await grpcKas());
+  await expect(agent(kas, {}, { AGENTK_MAX_STREAMS: "many" })).rejects.toThrow(/AGENTK_MAX_STREAMS: expected a number/);
+});

@@ -93,6 +93,42 @@ describe("kas", () => {
     expect(process.out()).toBe('{"msg":"listening"}\n');
   });
 
+  it.each([
+    [[], 1],
+    [["--workers", "3"], 3],
+  ])("serves with %j by so many workers", async (flags, expected) => {
+    const process = fakeProcess(["serve", "--configuration-file", path("good.yaml"), ...flags]);
+    let asked = 0;
+    await kas(process, async ({ workers }) => {
+      asked = workers;
+      throw failed("invalid", "enough");
+    });
+    expect(asked).toBe(expected);
+  });
+
+  it.each(["0", "65", "1.5", "many"])("refuses --workers %s", async (workers) => {
+    const process = fakeProcess(["serve", "--configuration-file", path("good.yaml"), "--workers", workers]);
+    expect([await kas(process), process.err()]).toEqual([
+      1,
+      `kas: --workers ${workers}: expected a whole number from 1 to 64\n`,
+    ]);
+  });
+
+  it("refuses workers where they have nowhere to meet, and starts none", async () => {
+    const process = fakeProcess(["serve", "--configuration-file", path("good.yaml"), "--workers", "2"]);
+    expect(await kas(process)).toBe(1);
+    expect(process.err()).toMatch(/^kas: --workers 2 needs NATS: .*Set nats\.servers/);
+    expect(process.out()).toBe("");
+  });
+
+  it("names --workers in its help, but not the command that workers are started by", async () => {
+    const serving = fakeProcess(["serve", "--help"]);
+    expect([await kas(serving), serving.out()]).toEqual([0, expect.stringContaining("--workers <n>")]);
+    const all = fakeProcess(["--help"]);
+    await kas(all);
+    expect(all.out()).not.toContain("worker");
+  });
+
   it("says why it cannot start", async () => {
     const process = fakeProcess(["serve", "--configuration-file", path("good.yaml")]);
     const code = await kas(process, async () => {

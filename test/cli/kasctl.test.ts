@@ -18,6 +18,26 @@ const AGENTS = {
   missing: ["kas-2.7"],
 };
 
+const VIEWER = { code: "forbidden", reason: "operator x is a viewer: this needs the role admin" };
+const ANSWERS: Readonly<Record<string, readonly [status: number, body: object | string]>> = {
+  "/api/v1/agents": [200, AGENTS],
+  "/api/v1/drain": [200, { node: "kas-0.1", phase: "draining" }],
+  "/api/v1/undrain": [403, VIEWER],
+  "/api/v1/disconnect/42": [200, { agentId: 42, disconnected: 1 }],
+  "/api/v1/rebalance": [
+    200,
+    {
+      nodes: [{ node: "kas-0.1", connections: 30, mean: 20, tooMany: 10 }],
+      complete: false,
+      missing: ["kas-1.1"],
+    },
+  ],
+  "/api/v1/streams": [200, { node: "kas-0.1", agentLinks: [{ agentId: 7, streams: 3 }], peerLinks: [] }],
+  "/api/v1/route/7": [200, { agentId: 7, verdict: "waits for the agent" }],
+  "/api/v1/route/8": [401, ""],
+  "/api/v1/route/9": [200, "<html>"],
+};
+
 let server: Server;
 let url = "";
 let folder = "";
@@ -28,15 +48,12 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "kasctl-"));
   writeFileSync(join(folder, "token"), "sre-token\n");
   server = createServer((request, response) => {
-    seen.push(`${request.url} ${request.headers.authorization ?? ""}`.trim());
+    const method = request.method === "GET" ? "" : `${request.method} `;
+    seen.push(`${method}${request.url} ${request.headers.authorization ?? ""}`.trim());
     const answer = (status: number, body: string) => response.writeHead(status).end(body);
     if (request.url === "/readiness") return answer(ready, ready === 200 ? "up" : "joining");
-    if (request.url === "/api/v1/agents") return answer(200, JSON.stringify(AGENTS));
-    if (request.url === "/api/v1/route/7")
-      return answer(200, JSON.stringify({ agentId: 7, verdict: "waits for the agent" }));
-    if (request.url === "/api/v1/route/8") return answer(401, "");
-    if (request.url === "/api/v1/route/9") return answer(200, "<html>");
-    return answer(404, "not found");
+    const [status, body] = ANSWERS[request.url ?? ""] ?? [404, "not found"];
+    return answer(status, typeof body === "string" ? body : JSON.stringify(body));
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -73,8 +90,23 @@ describe("kasctl", () => {
     expect(seen).toEqual(["/api/v1/agents Bearer sre-token"]);
   });
 
+  it("shows the links of the node and their streams", async () => {
+    expect((await run("streams")).out).toMatch(/AGENTID +STREAMS\n7 +3\n/);
+  });
+
   it("explains a route", async () => {
     expect((await run("route", "7")).out).toBe("agentId  7\nverdict  waits for the agent\n");
+  });
+
+  it("changes the node by POST, and shows what came of it", async () => {
+    const token = ["--token-file", join(folder, "token")];
+    expect((await run("drain", ...token)).out).toMatch(/node +kas-0.1\nphase +draining\n/);
+    expect(seen).toEqual(["POST /api/v1/drain Bearer sre-token"]);
+    expect((await run("disconnect", "42")).out).toMatch(/disconnected +1/);
+    const { code, out } = await run("rebalance");
+    expect(code).toBe(0);
+    expect(out).toMatch(/kas-0\.1 +30 +20 +10/);
+    expect(out).toMatch(/kas-1\.1/);
   });
 
   it("tells with its exit code whether the node is ready", async () => {
@@ -90,6 +122,8 @@ describe("kasctl", () => {
     [["route", "8"], /operator's token/],
     [["route", "9"], /did not answer with JSON/],
     [["route", "x"], /x is no agent id/],
+    [["undrain"], /viewer: this needs the role admin/],
+    [["disconnect", "prod"], /prod is no agent id/],
     [["agents", "-o", "xml"], /expected table or json/],
     [["agents", "--token-file", "/absent/token"], /--token-file .* cannot be read/],
   ])("says what is wrong with %j", async (argv, why) => {

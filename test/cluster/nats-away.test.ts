@@ -170,6 +170,67 @@ describe("NATS is away for one node", () => {
   });
 });
 
+describe("nodes that did not know each other when NATS went away", () => {
+  /** b knows a and c, who never heard of each other. */
+  function strangers() {
+    const cluster = new Cluster();
+    cluster.linked = true;
+    const [a, b, c] = ["a", "b", "c"].map((name) => cluster.start(name));
+    if (!a || !b || !c) throw new Error("three nodes were started");
+    const apart = [a.id, c.id];
+    cluster.weather = (from, to) => (apart.includes(from) && apart.includes(to) ? [] : [1]);
+    for (const node of [a, b, c]) node.routing.join();
+    cluster.advance(3_000);
+    expect([a, b, c].map((node) => node.routing.members().length)).toEqual([2, 3, 2]);
+    return { cluster, nodes: [a, b, c], a, b, c };
+  }
+
+  it("meet over their links with one that both know, and find each other's agents", () => {
+    const { cluster, nodes, a, c } = strangers();
+    away(...nodes);
+    cluster.advance(5_000);
+    for (const node of nodes) expect(states(node)).toEqual(["alive", "alive", "alive"]);
+    expect(new Set(nodes.map((node) => node.routing.view)).size).toBe(1);
+    const agent = agentAwayFrom(a);
+    c.routing.connected(local(agent));
+    cluster.advance(50);
+    const request = outcomeOf(a, agent);
+    cluster.advance(50);
+    expect(request.attempts).toMatchObject([{ node: c.id }]);
+  });
+
+  it("are no members of each other before a link is up, and meet on NATS when it is back", () => {
+    const { cluster, nodes, a, b, c } = strangers();
+    cluster.linkOpen = (from, to) => ![from, to].every((node) => node === a.id || node === c.id);
+    away(...nodes);
+    cluster.advance(30_000);
+    expect([a, b, c].map((node) => node.routing.members().length)).toEqual([2, 3, 2]);
+    cluster.linkOpen = () => true;
+    cluster.weather = () => [1];
+    back(...nodes);
+    cluster.advance(5_000);
+    expect([a, b, c].map((node) => states(node))).toEqual(Array(3).fill(["alive", "alive", "alive"]));
+  });
+});
+
+describe("a node that joins while another has no NATS", () => {
+  it("is found by it, over its link with those that met the newcomer", () => {
+    const { cluster, a } = trio();
+    away(a);
+    cluster.advance(1_000);
+    const d = cluster.start("d");
+    d.routing.join();
+    cluster.advance(8_000);
+    expect(a.routing.members().map(({ node }) => node)).toContain(d.id);
+    const agent = 901 as AgentId;
+    d.routing.connected(local(agent));
+    cluster.advance(200);
+    const request = outcomeOf(a, agent);
+    cluster.advance(1_500);
+    expect(request.attempts).toMatchObject([{ node: d.id }]);
+  });
+});
+
 describe("a peer link that is silent", () => {
   it("is not chosen after 2 s while another route exists", () => {
     const { cluster, a, b, c } = trio();

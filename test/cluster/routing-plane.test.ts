@@ -105,6 +105,17 @@ describe("a cluster of one", () => {
     expect(cluster.sent).toBe(0);
   });
 
+  it("refuses what comes over its links after it left, with proof that another node may serve it", async () => {
+    const cluster = new Cluster();
+    const node = cluster.start("a", { alone: true });
+    await node.routing.join();
+    node.routing.connected(local(agent));
+
+    await node.routing.leave();
+
+    expect(node.routing.take(agent, 0, [])).toMatchObject({ code: "draining" });
+  });
+
   it("closes every connection when the actor that holds them throws, and serves on", async () => {
     const cluster = new Cluster();
     const node = cluster.start("a", { alone: true });

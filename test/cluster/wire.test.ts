@@ -43,6 +43,7 @@ const MESSAGES: readonly RoutingMessage[] = [
   { type: "routes", answer: { routes: [], missing: [], mature: false, seen: null } },
   { type: "found", agent, routes: [route] },
   { type: "superseded", connection },
+  { type: "members", peers: [{ node: "kas-1.5" as NodeId, address: "10.0.0.1:8155" }] },
   { type: "ping" },
 ];
 
@@ -60,7 +61,18 @@ describe("the wire", () => {
 
   it("ignores unknown types and never throws on what is not ours", () => {
     expect(decode({ type: "gossip", body: [] })).toBeNull();
-    const types = fc.constantFrom("hb", "snap", "delta", "digest", "regack", "lookup", "routes", "found", "superseded");
+    const types = fc.constantFrom(
+      "hb",
+      "snap",
+      "delta",
+      "digest",
+      "regack",
+      "lookup",
+      "routes",
+      "found",
+      "superseded",
+      "members",
+    );
     fc.assert(
       fc.property(types, fc.anything(), fc.array(fc.anything(), { maxLength: 8 }), (type, junk, body) => {
         decode({ type, body: junk });

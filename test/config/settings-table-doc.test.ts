@@ -1,6 +1,7 @@
 /** docs/operations.md says what the code says: its settings are generated, its metrics are those that exist. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { createSupervisorMetrics } from "../../src/kas/workers/metrics.ts";
 import { createAgentMetrics } from "../../src/telemetry/agent-metrics.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { generated, PAGE, regenerate, sectionOf } from "../support/settings-section.ts";
@@ -23,7 +24,9 @@ describe("docs/operations.md", () => {
   it("lists every metric that kas and agentk have, and no other", () => {
     using kas = createMetrics({ node: "kas-0", version: "0" });
     using agentk = createAgentMetrics({ version: "0" });
-    const existing = [kas, agentk].flatMap(({ registry }) => registry.getMetricsAsArray().map(({ name }) => name));
+    using workers = createSupervisorMetrics("kas-0", 2);
+    const all = [kas, agentk, workers].flatMap(({ registry }) => registry.getMetricsAsArray().map(({ name }) => name));
+    const existing = [...new Set(all)];
     const section = /^## Metrics\n[\s\S]*?^## /m.exec(page)?.[0] ?? "";
     const rows = section.split("\n").filter((line) => line.startsWith("| `"));
     const listed = rows.flatMap((line) =>

@@ -9,7 +9,7 @@ import { Readable } from "node:stream";
 import { text as readText } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { codeOf, type Summary, summary, took, wasAnswered } from "./support/history.ts";
+import { codeOf, type Entry, type Summary, summary, took, wasAnswered } from "./support/history.ts";
 import { request, upgrade } from "./support/http.ts";
 import type { LeakGate } from "./support/leak-gate.ts";
 import { needNats } from "./support/need.ts";
@@ -20,6 +20,7 @@ import { until } from "./support/wait.ts";
 const nats = await needNats();
 const MIB = 1024 * 1024;
 const PER_AGENT = 100;
+const told = ({ outcome: o }: Entry) => (o.type === "answered" ? `${o.failureCode} ${o.retryAfter}` : o.type);
 /** Target 1 s. */
 const CLOSED_WITHIN = 5_000;
 
@@ -211,10 +212,11 @@ describe.skipIf(!nats)("callers and upstreams that misbehave", () => {
 
     expect(active).toBeGreaterThanOrEqual(PER_AGENT);
     for (const entry of refused) {
-      expect(["busy", "deadline"]).toContain(codeOf(entry));
+      expect(["busy 1", "deadline "], "deadline only where an attempt was under way").toContain(told(entry));
       expect(took(entry)).toBeLessThan(10_000);
       expect(scene.history.executions(entry.id).size, "what found no room never ran").toBe(0);
     }
+    expect(refused.filter((entry) => told(entry) === "busy 1").length).toBeGreaterThanOrEqual(10);
     expect(others.failed).toEqual({});
     expect(new Set(ended.map(codeOf))).toEqual(new Set(["outcome-unknown"]));
     expect(freed).toBeLessThan(10_000);

@@ -2,10 +2,12 @@
  * Networks that fail between live processes: half-open sockets, black holes in one direction or both, resets, partitions. Each
  * scenario ends with its invariants on the recorded history and with the leak gate.
  */
+import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { Direction, FaultyProxy } from "./support/faulty-proxy.ts";
 import { took, wasAnswered } from "./support/history.ts";
+import { request } from "./support/http.ts";
 import type { LeakGate } from "./support/leak-gate.ts";
 import { needNats } from "./support/need.ts";
 import { printOnFailure, report, Scene } from "./support/scene.ts";
@@ -18,6 +20,7 @@ const SILENT_WITHIN = 25_000;
 /** Target 2 s. */
 const USABLE_WITHIN = 10_000;
 const BROKEN_WITHIN = 45_000;
+const BLOCK = Buffer.alloc(64 * 1024);
 
 describe.skipIf(!nats)("networks that fail", () => {
   let scene: Scene;
@@ -57,6 +60,31 @@ describe.skipIf(!nats)("networks that fail", () => {
     else way?.blackHole(...directions);
   };
 
+  const counted = async (metric: string, labels: Readonly<Record<string, string>>) =>
+    (await scene.cluster.node(1).metrics()).sum(metric, labels);
+  const superseded = () => counted("kas_agent_disconnects_total", { reason: "superseded" });
+  /** Through node 0 to agent 1 on node 1, at full speed: whatever breaks, some of each is on its way. */
+  const uploadsUnderWay = async (n: number) => {
+    const uploads = Array.from({ length: n }, () => {
+      const sent = { bytes: 0 };
+      const body = new Readable({
+        read() {
+          sent.bytes += BLOCK.length;
+          this.push(BLOCK);
+        },
+      });
+      const url = scene.cluster.proxyUrl(0, "services/upstream/upload");
+      const answer = request(url, { method: "POST", headers: scene.cluster.credential(1), body, within: 20_000 });
+      const code = answer.then(
+        ({ headers }) => headers["failure-code"],
+        (error: unknown) => String(error),
+      );
+      return { sent, code: code.finally(() => body.destroy()) };
+    });
+    await until("the uploads under way", () => uploads.every(({ sent }) => sent.bytes > 4 * 1024 * 1024));
+    return uploads;
+  };
+
   for (const keeps of ["client", "server"] as const) {
     const side = keeps === "client" ? "the agent" : "kas";
     it(`F5: makes a link anew when a half-open socket is left at ${side}, and answers typed meanwhile`, async () => {
@@ -78,6 +106,7 @@ describe.skipIf(!nats)("networks that fail", () => {
 
   it("F6: sends everything over the newer of two connections of a process, while the older is half open", async () => {
     const { agent, proxy } = scene.of(1);
+    const replaced = await superseded();
     for (let round = 0; round < 3; round++) {
       const landings = agent.connections.length;
       proxy.halfOpen("server");
@@ -92,7 +121,30 @@ describe.skipIf(!nats)("networks that fail", () => {
     }
     const held = async () => (await scene.cluster.node(1).metrics()).sum("kas_agent_connections");
     await until("one connection to be left", async () => (await held()) === 1, { within: 10_000 });
+    expect((await superseded()) - replaced).toBe(3);
     report("F6", await scene.end(gate, { within: 20_000, moreHandles: 1 }));
+  });
+
+  it("F6: drops and counts what was on its way to the older of two connections of a pod, and ends its requests with a code", async () => {
+    const { agent } = scene.of(1);
+    const dropped = () => counted("kas_link_frames_dropped_total", { place: "peer" });
+    const before = { dropped: await dropped(), replaced: await superseded() };
+    for (let round = 0; round < 3; round++) {
+      const landings = agent.connections.length;
+      const uploads = await uploadsUnderWay(8);
+      const second = await scene.place({ id: 1, on: [1], env: { POD_NAME: "agentk-1" } });
+      const codes = await Promise.all(uploads.map(async ({ code }) => await code));
+      await second.agent.child.kill();
+      await agent.connected(landings + 1, 10_000);
+      // Who sends on and on past the answer is cut off in the end.
+      for (const code of codes) expect(code).toMatch(/^outcome-unknown$|EPIPE|ECONNRESET/);
+      expect(codes).toContain("outcome-unknown");
+    }
+    const after = { dropped: await dropped(), replaced: await superseded() };
+    expect(after.replaced - before.replaced).toBeGreaterThanOrEqual(3);
+    expect(after.dropped).toBeGreaterThan(before.dropped);
+    const late = after.dropped - before.dropped;
+    report("F6 counted", { late, ...(await scene.end(gate, { within: 20_000, moreHandles: 1 })) });
   });
 
   it("F13: reaches the right agent or fails typed while links and NATS break at random", async () => {

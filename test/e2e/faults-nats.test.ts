@@ -24,6 +24,7 @@ const AGENTS = [
 ];
 /** Longer than `accept_within` (4 s), shorter than the default. */
 const BOUND = 10_000;
+const MET_WITHIN = 20_000;
 
 const connected = async (scene: Scene, expected: number) =>
   await until(
@@ -94,6 +95,28 @@ describe.skipIf(!nats)("one NATS server that fails", () => {
     expect(entries.filter((entry) => !wasAnswered(entry))).toEqual([]);
     expect(beforeItIsBack, "NATS is away for all: all stay ready").toEqual([200, 200, 200]);
     report("F15 NATS killed for 10 s", await scene.end(gate, { moreHandles: 2 }));
+  });
+
+  it("F15: a node without NATS reaches the agents of one that joined meanwhile, through a third, also once NATS is away for all", async () => {
+    scene.toNats[0]?.fail({ refuse: true });
+    scene.toNats[0]?.reset();
+    await connected(scene, 2);
+    await scene.cluster.restart(2);
+    const { agent } = await scene.place({ id: 4, on: [2] });
+    const joined = performance.now();
+    await scene.reaches({ agent: 4, node: 0, method: "POST" }, MET_WITHIN);
+    const met = performance.now() - joined;
+    await scene.nats?.kill();
+    await connected(scene, 0);
+    await sleep(2_000);
+    await scene.reaches({ agent: 4, node: 0, method: "POST" }, BOUND);
+    await scene.nats?.start();
+    scene.toNats[0]?.heal();
+    await connected(scene, 3);
+    await scene.settled();
+    await agent.child.stop();
+
+    report("F15 met without NATS", { met, ...(await scene.end(gate, { moreHandles: 4 })) });
   });
 
   it("F15: the same while NATS is frozen for 12 s", async () => {

@@ -1,3 +1,5 @@
+import { type ClientHttp2Stream, connect as connectHttp2, constants } from "node:http2";
+import { connect, type Socket } from "node:net";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { status } from "@grpc/grpc-js";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -9,7 +11,7 @@ import {
   StreamResponseSchema,
 } from "../../src/gen/kas/gateway/v1/gateway_pb.ts";
 import { WINDOW } from "./fake-router.ts";
-import { failureCode, startRails, statusOf, type TestRails, until } from "./rails.ts";
+import { failureCode, startRails, statusOf, type TestRails, TOKEN, until } from "./rails.ts";
 
 const KiB = 1024;
 const PATH = "/kas.gateway.v1.Gateway/Stream";
@@ -24,6 +26,16 @@ const { input } = Gateway.method.stream;
 const message = (part: Part) => Buffer.from(toBinary(input, create(input, part ? { part } : {})));
 const bodyOf = (replies: readonly StreamResponse[]) =>
   Buffer.concat(replies.flatMap(({ part }) => (part.case === "data" ? [part.value] : [])));
+
+function framed(part: Part): Buffer {
+  const bytes = message(part);
+  const prefix = Buffer.alloc(5);
+  prefix.writeUInt32BE(bytes.length, 1);
+  return Buffer.concat([prefix, bytes]);
+}
+
+/** A caller whose connection can be cut in any way. */
+type Caller = { readonly socket: Socket; readonly call: ClientHttp2Stream };
 
 describe("Gateway.Stream", () => {
   let rails: TestRails;
@@ -44,6 +56,16 @@ describe("Gateway.Stream", () => {
       Gateway.method.stream,
       parts.map((part) => (part ? { part } : {})),
     );
+
+  async function dial(): Promise<Caller> {
+    const socket = connect(Number(rails.address.split(":")[1]), "127.0.0.1");
+    const session = connectHttp2(`http://${rails.address}`, { createConnection: () => socket });
+    for (const each of [socket, session]) each.on("error", () => {});
+    const headers = { "content-type": "application/grpc", te: "trailers", authorization: `bearer ${TOKEN}` };
+    const call = session.request({ ":method": "POST", ":path": PATH, ...headers });
+    call.on("error", () => {});
+    return { socket, call };
+  }
 
   it("answers head, data and trailers in this order and ends with OK", async () => {
     rails.router.on("/echo", async (served) => {
@@ -231,6 +253,26 @@ describe("Gateway.Stream", () => {
 
     await until(() => rails.router.streams === 0);
     expect(rails.router.resets).toMatchObject([{ failure: { code: "cancelled" }, unprocessed: false }]);
+  });
+
+  it.each([
+    { left: "resets its stream", leave: ({ call }: Caller) => call.close(constants.NGHTTP2_CANCEL) },
+    { left: "closes its connection", leave: ({ socket }: Caller) => void socket.destroy() },
+    { left: "resets its connection", leave: ({ socket }: Caller) => void socket.resetAndDestroy() },
+  ])("resets the stream at once when a caller $left whose upload waits for the agent", async ({ leave }) => {
+    rails.router.on("/deaf", () => {});
+    const caller = await dial();
+    caller.call.write(framed(head("/deaf", { method: "PUT" })));
+    for (let i = 0; i < 128; i += 1) caller.call.write(framed(data(Buffer.alloc(32 * KiB))));
+    await until(() => rails.router.peakQueued >= 64 * KiB);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(rails.router.streams).toBe(1);
+
+    leave(caller);
+
+    await until(() => rails.router.streams === 0);
+    expect(rails.router.resets).toMatchObject([{ failure: { code: "cancelled" }, unprocessed: false }]);
+    caller.socket.destroy();
   });
 
   it("resets every stream of a connection that is lost", async () => {

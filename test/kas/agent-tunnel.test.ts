@@ -228,17 +228,31 @@ describe("the agents' call", () => {
     await Promise.all([before.code, late.code]);
   });
 
+  it("tells of a link that its agent's next replaced, of one that was closed in order, and of one that broke", async () => {
+    const old = tunnel.agent();
+    await until(() => old.events.includes("up 7"));
+    const next = tunnel.agent("Bearer good", { link: 2, lost: [1] });
+    await until(() => tunnel.told.includes("disconnects superseded"));
+    next.link.close();
+    await until(() => tunnel.told.includes("disconnects drain"));
+    const last = tunnel.agent("Bearer good", { link: 3 });
+    await until(() => last.events.includes("up 7"));
+    last.link.destroy(failure("cancelled", ""));
+    await until(() => tunnel.told.includes("disconnects lost"));
+    await Promise.all([old.code, next.code, last.code]);
+  });
+
   it("takes no streams from agents, and nobody but agents", async () => {
     const agent = tunnel.agent();
     await until(() => agent.events.includes("up 7"));
     const heard = new Heard();
     agent.link.open(new Uint8Array(1), heard, 0);
     await until(() => heard.isOver);
-    expect(heard.ending).toMatchObject({ failure: { code: "protocol" }, unprocessed: true });
+    expect(agent.events.at(-1)).toBe("closed protocol");
     const other = tunnel.agent("Bearer good", { role: "kas" });
     await until(() => other.events.some((event) => event.startsWith("closed")));
     expect(other.events.at(-1)).toBe("closed protocol");
-    expect([...tunnel.kas.holder.connections()]).toHaveLength(1);
+    expect([...tunnel.kas.holder.connections()]).toHaveLength(0);
     agent.link.destroy(failure("cancelled", ""));
     await Promise.all([agent.code, other.code]);
   });

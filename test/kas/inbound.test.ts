@@ -2,12 +2,13 @@
 import { expect, it } from "vitest";
 import type { AgentId } from "../../actors/ids.ts";
 import { NODE_ITSELF } from "../../src/cluster/node-service.ts";
+import { StreamLimit } from "../../src/cluster/stream-limit.ts";
 import { Failed } from "../../src/failed.ts";
 import { type InboundOptions, serveInbound } from "../../src/kas/inbound.ts";
 import { encodeOpen, type Open } from "../../src/link/messages.ts";
 import type { Stream } from "../../src/link/stream.ts";
 import { StreamCluster } from "../support/stream-cluster.ts";
-import { answers, request, turns } from "../support/streams.ts";
+import { answers, dies, refuses, request, resets, stalls, turns } from "../support/streams.ts";
 
 const agent = 7 as AgentId;
 
@@ -56,7 +57,8 @@ async function node() {
     holder: kas.holder,
     methods: new Map([["asked", () => () => {}]]),
     opened: ({ kind }) => counted.push(`opened ${kind}`),
-    closed: ({ kind }) => counted.push(`closed ${kind}`),
+    closed: ({ kind }, reason) => counted.push(`closed ${kind} ${reason}`),
+    refused: (code) => counted.push(`refused ${code}`),
   };
   return { cluster, kas, options, counted };
 }
@@ -82,10 +84,10 @@ it("hands a request to an agent held here, in its agent's turn, and counts it op
   expect(counted).toEqual(["opened http"]);
   handler.closed();
   await turns();
-  expect(counted).toEqual(["opened http", "closed http"]);
+  expect(counted).toEqual(["opened http", "closed http done"]);
 });
 
-it("refuses what it does not hold and does not know, and counts nothing", async () => {
+it("refuses what it does not hold and does not know, and counts only what an agent was asked for", async () => {
   const { cluster, options, counted } = await node();
   await using _all = cluster;
   expect(codeOf(() => serveInbound(options, openOf({}), new Asking()))).toBe("not-owner");
@@ -93,5 +95,42 @@ it("refuses what it does not hold and does not know, and counts nothing", async 
   const asks = (method: string) => openOf({ agentId: NODE_ITSELF, kind: "grpc", target: { type: "grpc" }, method });
   expect(codeOf(() => serveInbound(options, asks("not asked"), new Asking()))).toBe("invalid");
   expect(codeOf(() => serveInbound(options, asks("asked"), new Asking()))).toBe("none");
-  expect(counted).toEqual([]);
+  expect(counted).toEqual(["refused not-owner"]);
+});
+
+const gone = { failure: { code: "cancelled", reason: "the caller left" }, unprocessed: false } as const;
+
+it.each([
+  { ended: "upstream-unreachable", by: "the agent's word", behaviour: resets("upstream-unreachable") },
+  { ended: "busy", by: "the agent's refusal", behaviour: refuses("busy") },
+  { ended: "node-gone", by: "the loss of its link", behaviour: dies },
+  { ended: "cancelled", by: "its caller", behaviour: stalls, cancels: true },
+] as const)("counts a stream that was ended by $by as $ended", async ({ ended, behaviour, ...how }) => {
+  const { cluster, kas, options, counted } = await node();
+  await using _all = cluster;
+  await kas.agent(agent, behaviour);
+  const asking = new Asking();
+  const handler = serveInbound(options, openOf({}), asking);
+  if ("cancels" in how) handler.reset(gone);
+  else await cluster.until(() => asking.told.includes("reset"));
+  handler.closed();
+  await cluster.until(() => counted.length > 1);
+  expect(counted).toEqual(["opened http", `closed http ${ended}`]);
+});
+
+it("refuses with `busy` what is above the streams of this node, and gives each place back once", async () => {
+  const { cluster, kas, options, counted } = await node();
+  await using _all = cluster;
+  await kas.agent(agent, stalls);
+  const streams = new StreamLimit(1, 1);
+  const limited = { ...options, streams };
+  expect(codeOf(() => serveInbound(limited, openOf({ agentId: 8 as AgentId }), new Asking()))).toBe("not-owner");
+  expect(streams.count).toBe(0);
+  const handler = serveInbound(limited, openOf({}), new Asking());
+  expect(codeOf(() => serveInbound(limited, openOf({}), new Asking()))).toBe("busy");
+  expect(streams.count).toBe(1);
+  handler.reset(gone);
+  handler.closed();
+  await cluster.until(() => counted.some((line) => line.startsWith("closed")));
+  expect(streams.count).toBe(0);
 });

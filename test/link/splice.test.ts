@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { creditPool } from "../../actors/credit.ts";
 import { failure } from "../../actors/failure.ts";
+import { creditPool } from "../../actors/pool.ts";
 import { memoryCarriers } from "../../src/link/carriers/memory.ts";
 import type { Link } from "../../src/link/link.ts";
 import { openLink } from "../../src/link/multiplexer.ts";
@@ -22,7 +22,7 @@ afterEach(async () => {
 function chain() {
   const served: { stream: Stream; notes: Notes }[] = [];
   const ended: string[] = [];
-  const base = { clock, check: () => null, pool: creditPool(0) }; // windows stay at their floor
+  const base = { clock, check: () => null, pool: creditPool({ growth: 0 }) }; // windows stay at their floor
   const agentEvents = new LinkNotes((_, stream) => {
     const notes = new Notes();
     served.push({ stream, notes });

@@ -2,9 +2,12 @@
 import type { Millis } from "../../actors/actor.ts";
 import type { Failure } from "../../actors/failure.ts";
 import type { FrameReset, FrameSink } from "../../actors/frame.ts";
-import { createLink, greeted, LINK_RULES, type LinkPort, type LinkRules, type LinkState } from "../../actors/link.ts";
+import { createLink, greeted, type LinkPort, type LinkState } from "../../actors/link.ts";
+import { receiveNumber } from "../../actors/link-number.ts";
 import { pack, settle } from "../../actors/link-pack.ts";
-import { heard, receiveFrame, receiveNumber, receiveReset } from "../../actors/link-receive.ts";
+import { heard, receiveFrame, receiveReset } from "../../actors/link-receive.ts";
+import { LINK_RULES, type LinkRules } from "../../actors/link-rules.ts";
+import type { CreditPool } from "../../actors/pool.ts";
 import type { StreamEvents, StreamState } from "../../actors/stream.ts";
 import type { Hello, LinkEvents } from "../../src/link/link.ts";
 import type { Stream, StreamHandler } from "../../src/link/stream.ts";
@@ -93,8 +96,8 @@ export class End implements LinkPort {
   refuse: Failure | null = null;
   farewell: FrameReset | null = null;
 
-  constructor(rules: Partial<LinkRules>, now: Millis) {
-    this.link = createLink({ ...LINK_RULES, opensPerSecond: 1_000_000, ...rules }, this, now);
+  constructor(rules: Partial<LinkRules>, now: Millis, pool?: CreditPool) {
+    this.link = createLink({ ...LINK_RULES, opensPerSecond: 1_000_000, ...rules }, this, now, pool);
   }
   hello(): void {
     this.told.push("hello");
@@ -133,9 +136,10 @@ export class Pair {
   readonly b: End;
   readonly frames: Sent[] = [];
 
-  constructor(a: Partial<LinkRules> = {}, b: Partial<LinkRules> = {}) {
+  /** `pool`: of the second end. */
+  constructor(a: Partial<LinkRules> = {}, b: Partial<LinkRules> = {}, pool?: CreditPool) {
     this.a = new End({ firstStream: 1, ...a }, this.now);
-    this.b = new End({ firstStream: 2, ...b }, this.now);
+    this.b = new End({ firstStream: 2, ...b }, this.now, pool);
     greeted(this.a.link, this.b.link.rules.streamWindow);
     greeted(this.b.link, this.a.link.rules.streamWindow);
   }

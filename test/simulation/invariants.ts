@@ -1,4 +1,4 @@
-/** What must be true of a world: I6, I8, I9, I13 at its end; I2, I3 and generations are checked as it runs. */
+/** What must be true of a world: I4, I6, I8, I9, I13 and I19 at its end; the others are checked as it runs. */
 import type { Millis } from "../../actors/actor.ts";
 import { nameOf } from "../../actors/ids.ts";
 import { buildRing, homesOf, type Ring, slotOf } from "../../actors/ring.ts";
@@ -19,6 +19,11 @@ export function check(world: World): void {
   for (const request of world.requests) {
     checkEnd(world, request);
     checkReached(world, request);
+    request.checkPromise();
+  }
+  world.links.check(world);
+  for (const { id, node, streams } of world.nodes()) {
+    if (node.alive && streams !== 0) world.violation(`I19 ${id} counts ${streams} streams that were not closed`);
   }
   for (const node of world.alive()) {
     const { requests, parked, watches, asks } = node.routing.counts();
@@ -56,30 +61,32 @@ function checkIndexes(world: World): void {
     const name = nameOf(node.id);
     const own = live.filter((connection) => connection.node === node).length;
     const others = live.filter(
-      ({ node: holder, replica }) => holder !== node && homesOf(ring, slotOf(replica.agent)).includes(name),
+      ({ node: holder, pod }) => holder !== node && homesOf(ring, slotOf(pod.agent)).includes(name),
     );
     const { entries } = node.routing.counts();
     if (entries !== own + others.length) {
       world.violation(`I6 ${node.id} has ${entries} entries, not ${own} + ${others.length}`);
     }
   }
-  for (const { replica, node, id } of live) {
-    for (const home of homesOf(ring, slotOf(replica.agent))) {
+  for (const { pod, node, id } of live) {
+    for (const home of homesOf(ring, slotOf(pod.agent))) {
       const keeper = world.alive().find((other) => nameOf(other.id) === home);
-      const known = keeper && routesAt(keeper, replica.agent);
+      const known = keeper && routesAt(keeper, pod.agent);
       if (known && !known.some((route) => route.node === node.id && route.connection === id)) {
-        world.violation(`I6 ${home} does not know ${node.id}#${id} of agent ${replica.agent}`);
+        world.violation(`I6 ${home} does not know ${node.id}#${id} of agent ${pod.agent}`);
       }
     }
   }
 }
 
-function checkEnd(world: World, { id, ingress, ends, deadline, accepted }: SimulatedRequest): void {
+function checkEnd(world: World, { id, at, ingress, ends, deadline, wasAccepted, plan }: SimulatedRequest): void {
   if (ends.length > 1) world.violation(`I9 ${id} ended ${ends.length} times: ${ends.map((end) => end.outcome)}`);
   const [end] = ends;
   if (!end) {
     if (ingress.alive) world.violation(`I9 ${id} never ended`);
-  } else if (!accepted && end.at > latest(world, ingress, deadline)) {
+  } else if (plan.timeLeft > 0 && end.at > latest(world, ingress, at + plan.timeLeft)) {
+    world.violation(`I9 ${id} ended ${end.outcome} ${end.at - at} ms after it was sent, which had ${plan.timeLeft}`);
+  } else if (!wasAccepted && end.at > latest(world, ingress, deadline)) {
     world.violation(`I9 ${id} ended ${end.outcome} ${end.at - deadline} ms late`);
   }
 }
@@ -94,21 +101,20 @@ function latest(world: World, node: TestNode, deadline: Millis): Millis {
 const PATIENCE_ENDED: ReadonlySet<string> = new Set(["agent-offline", "deadline"]);
 
 /** I8: it was not given up although a connection was there all the time. */
-function checkReached(world: World, { id, at, deadline, agent, ingress, ends }: SimulatedRequest): void {
+function checkReached(world: World, request: SimulatedRequest): void {
+  const { id, at, deadline, agent, ingress, ends, executions, plan } = request;
   const [end] = ends;
-  if (!end || !PATIENCE_ENDED.has(end.outcome)) return;
+  if (!end || executions.length > 0 || plan.answer === "refuse" || !PATIENCE_ENDED.has(end.outcome)) return;
   if (end.at - at < REACHABLE_FOR && end.at >= deadline) return;
   const from = end.at - REACHABLE_FOR;
   const early = end.outcome === "agent-offline" && end.at < deadline;
   if (!world.network.isCalm(early ? end.at - SEEN_WITHIN : from, end.at)) return;
-  const seen = world.connections.find(
-    (c) => c.replica.agent === agent && c.to >= end.at - SEEN_WITHIN && c.from < end.at,
-  );
+  const seen = world.connections.find((c) => c.pod.agent === agent && c.to >= end.at - SEEN_WITHIN && c.from < end.at);
   if (early && seen)
     world.violation(`I8 ${id} was given up early though agent ${agent} was just seen on ${seen.node.id}`);
   // A frozen link takes requests and says nothing until it is known to be dead.
-  if (world.connections.some((c) => c.replica.agent === agent && c.frozen && c.from <= end.at && c.to >= from)) return;
-  const there = world.connections.find((c) => c.replica.agent === agent && c.from <= from && c.to >= end.at);
+  if (world.connections.some((c) => c.pod.agent === agent && c.frozen && c.from <= end.at && c.to >= from)) return;
+  const there = world.connections.find((c) => c.pod.agent === agent && c.from <= from && c.to >= end.at);
   if (there)
     world.violation(`I8 ${id} via ${ingress.id} ended ${end.outcome} while ${there.node.id}#${there.id} was up`);
 }

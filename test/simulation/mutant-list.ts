@@ -1,11 +1,15 @@
 /** Bugs to plant: each replaces one piece of source, and must be caught by the simulation or by the tests it names. */
 
+export type Piece = { readonly file: string; readonly find: string; readonly replace: string };
+
 export type Mutant = {
   /** What the protocol would do wrong. */
   readonly bug: string;
   readonly file: string;
   readonly find: string;
   readonly replace: string;
+  /** More pieces of the same bug, where two guards stand against it. */
+  readonly also?: readonly Piece[];
   /** Unit tests that must notice it, besides the simulation. */
   readonly tests: readonly string[];
 };
@@ -21,7 +25,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "a POST is sent again after its OPEN left, without proof",
     file: "actors/request-attempt.ts",
-    find: "state.known.spec.idempotent && replayable && !state.delivered",
+    find: "known.spec.idempotent && replayable && !state.delivered",
     replace: "replayable && !state.delivered",
     tests: REQUEST,
   },
@@ -84,7 +88,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "a deadline passes unnoticed",
     file: "actors/request.ts",
-    find: "  return fail(state, deadlineFailure(state.known));",
+    find: '  return fail(state, deadlineFailure(state.known, state.type === "attempting"));',
     replace: "  return [state, []];",
     tests: REQUEST,
   },
@@ -293,7 +297,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     bug: "CLOSE is ignored",
-    file: "actors/link-receive.ts",
+    file: "actors/link-number.ts",
     find: "if (s.own && s.id > last) abort(link, s, reset);",
     replace: "",
     tests: LINK,
@@ -329,7 +333,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "lent credit is not given back when a stream is reset",
     file: "actors/link.ts",
-    find: "  giveBack(s.window, link.pool);\n",
+    find: "  releaseWindow(s.window, link.now);\n",
     replace: "",
     tests: [...LINK, "test/actors/credit.test.ts", "test/actors/link-flow.test.ts"],
   },

@@ -1,18 +1,19 @@
 /**
- * `npm run mutants [-- PART-OF-A-NAME]`: plants each bug of mutant-list.ts in a copy of the tree and expects that the
- * simulation (50 seeds) or a test notices. Without a part of a name the table goes to docs/simulation.md. Exit code 1
+ * `npm run mutants [-- PART-OF-A-NAME | --links]`: plants each bug of mutant-list.ts and byte-mutants.ts in a copy of the tree and expects that the
+ * simulation (10 seeds) or a test notices. Without a part of a name the table goes to docs/simulation.md. Exit code 1
  * when one survives.
  */
 import { spawnSync } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { MUTANTS, type Mutant } from "./mutant-list.ts";
+import { BYTE_MUTANTS } from "./byte-mutants.ts";
+import { MUTANTS, type Mutant, type Piece } from "./mutant-list.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const COPIED = ["actors", "src", "test", "package.json", "tsconfig.json", "vitest.config.ts"];
-const SEEDS = 50;
-const TOO_LONG = 180_000;
+const SEEDS = 10;
+const TOO_LONG = 300_000;
 
 type Verdict = {
   readonly mutant: Mutant;
@@ -21,12 +22,13 @@ type Verdict = {
   readonly caught: boolean;
 };
 
-const filter = process.argv[2];
+const [filter] = process.argv.slice(2);
 const tree = mkdtempSync(join(tmpdir(), "kas-mutants-"));
 try {
   for (const name of COPIED) cpSync(join(ROOT, name), join(tree, name), { recursive: true });
   symlinkSync(join(ROOT, "node_modules"), join(tree, "node_modules"));
-  const mutants = MUTANTS.filter(({ bug }) => !filter || bug.includes(filter));
+  const all = filter === "--links" ? BYTE_MUTANTS : [...MUTANTS, ...BYTE_MUTANTS];
+  const mutants = all.filter(({ bug }) => !filter || filter === "--links" || bug.includes(filter));
   const verdicts = mutants.map((mutant, i) => judge(mutant, `${i + 1}/${mutants.length}`));
   if (!filter) writeTable(verdicts);
   const survivors = verdicts.filter(({ caught }) => !caught);
@@ -38,19 +40,19 @@ try {
 }
 
 function judge(mutant: Mutant, place: string): Verdict {
-  const path = join(tree, mutant.file);
-  const source = readFileSync(path, "utf8");
-  if (source.split(mutant.find).length !== 2) {
-    console.log(`${place} ${mutant.bug}: ${mutant.file} does not hold exactly one ${JSON.stringify(mutant.find)}`);
+  const pieces: readonly Piece[] = [mutant, ...(mutant.also ?? [])];
+  const sources = pieces.map(({ file }) => readFileSync(join(tree, file), "utf8"));
+  const stale = pieces.find(({ find }, i) => sources[i]?.split(find).length !== 2);
+  if (stale) {
+    console.log(`${place} ${mutant.bug}: ${stale.file} does not hold exactly one ${JSON.stringify(stale.find)}`);
     return { mutant, simulation: "", tests: "", caught: false };
   }
-  writeFileSync(
-    path,
-    source.replace(mutant.find, () => mutant.replace),
-  );
+  for (const [i, { file, find, replace }] of pieces.entries()) {
+    writeFileSync(join(tree, file), sources[i]?.replace(find, () => replace) ?? "");
+  }
   const simulation = simulate();
   const tests = runTests(mutant.tests);
-  writeFileSync(path, source);
+  for (const [i, { file }] of pieces.entries()) writeFileSync(join(tree, file), sources[i] ?? "");
   console.log(`${place} ${mutant.bug}: simulation ${simulation || "nothing"}, tests ${tests || "nothing"}`);
   return { mutant, simulation, tests, caught: simulation !== "" || tests !== "" };
 }
@@ -86,7 +88,7 @@ function writeTable(verdicts: readonly Verdict[]): void {
   const rows = verdicts.map(({ mutant, simulation, tests }) => {
     return `| ${mutant.bug} | ${simulation || "–"} | ${tests || "–"} |`;
   });
-  const table = ["| planted bug | simulation, 50 seeds | tests that fail |", "|---|---|---|", ...rows].join("\n");
+  const table = [`| planted bug | simulation, ${SEEDS} seeds | tests that fail |`, "|---|---|---|", ...rows].join("\n");
   const page = readFileSync(path, "utf8");
   writeFileSync(
     path,

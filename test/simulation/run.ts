@@ -1,6 +1,6 @@
 /**
- * `npm run sim -- --seeds N [--seed S] [--trace] [--first]`: runs seeds S … S+N-1 and prints the failing ones; with
- * `--first` it stops at the first. The last line sums up. Exit code 1 when an invariant was violated.
+ * `npm run sim -- --seeds N [--seed S] [--trace] [--frames] [--first]`: runs seeds S … S+N-1 and prints the failing ones;
+ * with `--first` it stops at the first, with `--frames` every frame is traced too. The last line sums up. Exit code 1 when an invariant was violated.
  */
 import { parseArgs } from "node:util";
 import { type Run, simulateSeed } from "./simulate.ts";
@@ -10,6 +10,7 @@ const { values } = parseArgs({
     seeds: { type: "string", default: "1" },
     seed: { type: "string", default: "1" },
     trace: { type: "boolean" },
+    frames: { type: "boolean" },
     first: { type: "boolean" },
   },
 });
@@ -19,11 +20,17 @@ const outcomes = new Map<string, number>();
 let seeds = 0;
 let requests = 0;
 let violations = 0;
+let executions = 0;
+let bytes = 0;
+const frames = values.frames === true;
+const tracing = values.trace || frames ? { line: (line: string) => console.log(line), frames } : null;
 
 function add(run: Run): void {
   seeds++;
   requests += run.requests;
   violations += run.violations.length;
+  executions += run.executions;
+  bytes += run.bytes;
   for (const [outcome, n] of run.outcomes) outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + n);
   if (run.violations.length === 0) return;
   console.log(`seed ${run.seed}: ${run.violations.length} violations`);
@@ -31,8 +38,9 @@ function add(run: Run): void {
 }
 
 for (let seed = first; seed < first + count && !(values.first && violations > 0); seed++) {
-  add(simulateSeed(seed, values.trace ? (line) => console.log(line) : null));
+  add(await simulateSeed(seed, tracing));
 }
 console.log([...outcomes].map(([outcome, n]) => `${outcome} ${n}`).join(", "));
+console.log(`executions ${executions} link MB ${Math.round(bytes / 1e6)}`);
 console.log(`seeds ${seeds} requests ${requests} violations ${violations}`);
 process.exitCode = violations > 0 ? 1 : 0;

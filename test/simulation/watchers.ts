@@ -40,7 +40,7 @@ function checkEntries(world: World, home: TestNode): void {
   for (let agent = 1 as AgentId; agent <= AGENTS; agent++) {
     for (const { node, connection } of routesAt(home, agent)) {
       const known = world.connections.find((c) => c.holder === node && c.id === connection);
-      if (known?.replica.agent !== agent) {
+      if (known?.pod.agent !== agent) {
         world.violation(`I1 ${home.id} has ${node}#${connection} of agent ${agent}, which was never there`);
       } else if (known.to < now - STALE_FOR && world.network.isCalm(known.to, now)) {
         world.violation(`I7 ${home.id} still has ${node}#${connection}, closed ${Math.round(now - known.to)} ms ago`);
@@ -66,13 +66,12 @@ function checkIncarnations(world: World, node: TestNode): void {
 }
 
 /** I10: nothing new on a draining connection while another that does not drain has been there for long. */
-export function checkDraining(world: World, connection: SimulatedConnection, request: string): void {
+export function checkDraining(world: World, connection: SimulatedConnection, agent: AgentId): void {
   const now = world.now();
-  const { drainedAt, replica, holder, id } = connection;
+  const { drainedAt, pod, holder, id } = connection;
   if (drainedAt > now - DRAIN_KNOWN || !world.network.isCalm(drainedAt, now)) return;
   const better = world.connections.some(
-    (c) =>
-      c.replica.agent === replica.agent && c.to > now && c.from < now - DRAIN_KNOWN && c.drainedAt > now && !c.frozen,
+    (c) => c.pod.agent === pod.agent && c.to > now && c.from < now - DRAIN_KNOWN && c.drainedAt > now && !c.frozen,
   );
-  if (better) world.violation(`I10 ${request} was handed to ${holder}#${id}, which drains`);
+  if (better) world.violation(`I10 a stream for agent ${agent} was handed to ${holder}#${id}, which drains`);
 }

@@ -16,7 +16,7 @@ import { Envelopes } from "../../src/bus/envelopes.ts";
 import { createSubjects } from "../../src/bus/subjects.ts";
 import { watchLinks } from "../../src/cluster/link-watch.ts";
 import type { AskOutcome, Messenger, WireMessage } from "../../src/cluster/messenger.ts";
-import { RelayedMessenger } from "../../src/cluster/relayed-messenger.ts";
+import { type CtlLink, RelayedMessenger } from "../../src/cluster/relayed-messenger.ts";
 import type { Attempt, LocalConnection, RequestControl, RouteSpec, Routing } from "../../src/cluster/routing.ts";
 import { createRouting } from "../../src/cluster/routing-plane.ts";
 import type { RoutingSettings } from "../../src/cluster/routing-settings.ts";
@@ -128,6 +128,14 @@ export type StartOptions = {
   readonly mayRename?: boolean;
   /** Called besides what the node writes down. */
   readonly onSuperseded?: (connection: ConnectionId) => void;
+  readonly onRegistered?: (connection: ConnectionId) => void;
+  /** Links that carry bytes, instead of those of `links.ts`; whoever gives them follows members and watches them. */
+  readonly links?: LinkSource;
+};
+
+export type LinkSource = {
+  entries(): Iterable<readonly [NodeId, CtlLink]>;
+  to(node: NodeId): CtlLink | null;
 };
 
 export class Cluster {
@@ -156,6 +164,8 @@ export class Cluster {
       incarnation = 1_000_000 + Math.floor(this.clock.now()),
       mayRename = false,
       onSuperseded,
+      onRegistered,
+      links: source,
     }: StartOptions = {},
   ): TestNode {
     const id = `${name}.${incarnation}` as NodeId;
@@ -169,8 +179,8 @@ export class Cluster {
       subjects,
       clock,
       self: () => node.id,
-      links: () => links.entries(),
-      linkTo: (to) => links.to(to),
+      links: () => (source ?? links).entries(),
+      linkTo: (to) => (source ?? links).to(to),
       silentAfter: 2_500,
     });
     const registered: ConnectionId[] = [];
@@ -186,7 +196,10 @@ export class Cluster {
       wallClock: () => 1_700_000_000_000 + this.clock.now(),
       random: this.random,
       holder: {
-        registered: (connection) => registered.push(connection),
+        registered: (connection) => {
+          registered.push(connection);
+          onRegistered?.(connection);
+        },
         superseded: (connection) => {
           superseded.push(connection);
           onSuperseded?.(connection);

@@ -35,6 +35,8 @@ export type ClusterOptions = {
   readonly settingsOf?: (index: number) => Tree;
   readonly users?: Tree;
   readonly env?: Readonly<Record<string, string>>;
+  /** More flags of `kas serve`. */
+  readonly flags?: readonly string[];
   /** The same for one node. */
   readonly envOf?: (index: number) => Readonly<Record<string, string>>;
   /** A NATS of the test's own instead of one that lives and ends with the cluster. */
@@ -121,10 +123,8 @@ export class Cluster implements AsyncDisposable {
       certificates: this.certificates,
       more: merge(this.#options.settings ?? {}, this.#options.settingsOf?.(index) ?? {}),
     };
-    const node = await KasNode.start(this.dir, settings, {
-      ...this.#options.env,
-      ...this.#options.envOf?.(index),
-    });
+    const env = { ...this.#options.env, ...this.#options.envOf?.(index) };
+    const node = await KasNode.start(this.dir, settings, env, this.#options.flags);
     this.nodes[index] = node;
     this.#options.listening?.(index, node);
   }

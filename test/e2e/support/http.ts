@@ -52,7 +52,10 @@ export async function upgrade(url: string, options: CallOptions = {}) {
   const call = start(url, { ...options, headers: { connection: "Upgrade", upgrade: "echo", ...options.headers } });
   return await new Promise<{ readonly socket: import("node:stream").Duplex } | { readonly answer: IncomingMessage }>(
     (resolve, reject) => {
-      call.once("upgrade", (_answer, socket) => resolve({ socket }));
+      call.once("upgrade", (_answer, socket, head) => {
+        if (head.length > 0) socket.unshift(head);
+        resolve({ socket });
+      });
       call.once("response", (answer) => resolve({ answer }));
       call.once("error", reject);
       call.end();

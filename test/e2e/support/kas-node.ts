@@ -30,10 +30,11 @@ export class KasNode implements Watched, AsyncDisposable {
     dir: RunDir,
     settings: NodeSettings,
     env: Readonly<Record<string, string>> = {},
+    flags: readonly string[] = [],
   ): Promise<KasNode> {
     const file = dir.file(`${settings.name}.yaml`);
     writeFileSync(file, nodeYaml(settings));
-    const args = [join(ROOT, "bin", "kas.js"), "serve", "--configuration-file", file];
+    const args = [join(ROOT, "bin", "kas.js"), "serve", "--configuration-file", file, ...flags];
     const child = new Child({ name: settings.name, command: NODE, args, dir, env });
     const node = new KasNode(settings.name, child, settings.tls === "all" ? settings.certificates?.ca : undefined);
     try {
@@ -42,6 +43,7 @@ export class KasNode implements Watched, AsyncDisposable {
         const line = await child.line(
           `the listener ${listener}`,
           (l) => l.msg === "listening" && l.listener === listener,
+          45_000,
         );
         node.#addresses.set(listener, String(line.address));
       }

@@ -13,6 +13,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 const BLOCK = Buffer.alloc(64 * 1024, "kas!");
 
+/** What `?n=` of these bytes hash to. */
+export function hashOf(bytes: number): string {
+  const hash = createHash("sha256");
+  for (const block of blocks(bytes)) hash.update(block);
+  return hash.digest("hex");
+}
+
 function* blocks(bytes: number): Generator<Buffer> {
   for (let left = bytes; left > 0; left -= BLOCK.length) yield left < BLOCK.length ? BLOCK.subarray(0, left) : BLOCK;
 }
@@ -175,6 +182,11 @@ export class Upstream implements AsyncDisposable {
     }
     socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
     if (head.length > 0) socket.write(head);
+    const flood = url.searchParams.get("n");
+    if (flood !== null) {
+      pipeline(Readable.from(blocks(Number(flood))), socket).catch(() => socket.destroy());
+      return;
+    }
     const end = url.searchParams.get("end");
     if (end !== null) socket.once("data", () => (end === "reset" ? reset(socket) : socket.end("last words")));
     else socket.pipe(socket);

@@ -1,0 +1,75 @@
+/** Whom a node tells of its members, and what becomes of strangers that it is told of. */
+import { describe, expect, it } from "vitest";
+import type { NodeId, NodeName } from "../../actors/ids.ts";
+import { createMembership } from "../../actors/membership.ts";
+import type { Announced, Heartbeat } from "../../actors/view.ts";
+import { ROUTING_DEFAULTS } from "../../src/cluster/routing-settings.ts";
+import { simulate } from "../support/simulate.ts";
+
+const settings = ROUTING_DEFAULTS.membership;
+const b = "b.9" as NodeId;
+
+const node = (changes: Partial<typeof settings> = {}) =>
+  simulate(createMembership({ ...settings, ...changes }, "a" as NodeName, 5, "", 1))
+    .tell({ type: "join" })
+    .advance(1_500);
+type Sim = ReturnType<typeof node>;
+
+let seq = 0;
+function hear(sim: Sim, from: NodeId, state: Announced = "up", changes: Partial<Heartbeat> = {}): Sim {
+  seq++;
+  const heartbeat = { seq, state, hello: false, address: "b:1", connections: 0, view: 0, nats: true, ...changes };
+  return sim.tell({ type: "heartbeat", from, heartbeat });
+}
+
+describe("members that another node does not know", () => {
+  const c = "c.3" as NodeId;
+  /** Knows b, which is off the bus, and c, which is on it. */
+  const between = () => hear(hear(node(), c), b, "up", { nats: false, view: 1 });
+  const told = (sim: Sim) => sim.take().filter((effect) => effect.type === "introduce");
+
+  it("are told to one that is off the bus and sees others, but for itself", () => {
+    const sim = between();
+    expect(told(sim)).toEqual([{ type: "introduce", to: b, peers: [{ node: c, address: "b:1" }] }]);
+  });
+
+  it("are told again only when either view has changed, or after 10 s", () => {
+    const sim = between();
+    sim.take();
+    for (let i = 0; i < 9; i++) hear(hear(sim.advance(1_000), c), b, "up", { nats: false, view: 1 });
+    expect(told(sim)).toEqual([]);
+    hear(sim, b, "up", { nats: false, view: 2 });
+    expect(told(sim)).toHaveLength(1);
+    for (let i = 0; i < 10; i++) hear(hear(sim.advance(1_000), c), b, "up", { nats: false, view: 2 });
+    expect(told(sim)).toHaveLength(1);
+  });
+
+  it("are not told to one that is on the bus or sees what we see", () => {
+    const sim = hear(node(), c);
+    sim.take();
+    hear(sim, b, "up", { view: 1 });
+    hear(sim, b, "up", { nats: false, view: sim.state.view.hash });
+    expect(told(sim)).toEqual([]);
+  });
+
+  it("are dialled by who hears of them, and members only once their link is heard", () => {
+    const peers = [{ node: c, address: "c:1" }];
+    const sim = node().tell({ type: "introduced", peers });
+    expect(sim.state.peers.size).toBe(0);
+    sim.tell({ type: "connection", connected: false }).take();
+    sim.tell({ type: "introduced", peers });
+    expect(sim.take()).toMatchObject([{ type: "viewed", view: { peers: [] } }]);
+    expect(sim.state.peers.get(c)).toMatchObject({ state: "lost", address: "c:1" });
+    sim.tell({ type: "introduced", peers });
+    expect(sim.take()).toEqual([]);
+    expect(sim.tell({ type: "link-heard", node: c }).state.view.peers).toEqual([{ node: c, state: "alive" }]);
+  });
+
+  it("are ignored under our own name, or as a process that is gone or was replaced", () => {
+    const sim = hear(hear(node(), b, "left"), c).tell({ type: "connection", connected: false });
+    const peers = ["a.9", "b.9", "b.8", "c.2", "c.3"].map((node) => ({ node: node as NodeId, address: "x:1" }));
+    sim.take();
+    expect(sim.tell({ type: "introduced", peers }).take()).toEqual([]);
+    expect([...sim.state.peers.keys()]).toEqual([c]);
+  });
+});

@@ -1,0 +1,180 @@
+/** Bugs of links to plant, besides those of `mutant-list.ts`: most of them only bytes can tell. */
+import type { Mutant } from "./mutant-list.ts";
+
+const LINK = ["test/actors/link.test.ts", "test/actors/link-stream.test.ts", "test/properties/link.test.ts"];
+const FRAMES = ["test/properties/frames.test.ts", ...LINK];
+const SPLICE = ["test/link/splice.test.ts"];
+const INGRESS = ["test/cluster/ingress.test.ts", "test/cluster/ingress-properties.test.ts"];
+
+export const BYTE_MUTANTS: readonly Mutant[] = [
+  {
+    bug: "CREDIT is granted only once",
+    file: "actors/link-pack.ts",
+    find: "    s.creditDue = false;\n",
+    replace: "",
+    tests: [...LINK, "test/actors/link-flow.test.ts"],
+  },
+  {
+    bug: "an acknowledgement counts twice",
+    file: "actors/link-number.ts",
+    find: "link.window.unacknowledged -= value;",
+    replace: "link.window.unacknowledged -= 2 * value;",
+    tests: [...LINK, "test/actors/link-flow.test.ts"],
+  },
+  {
+    bug: "a lost link counts as proof for every stream on it",
+    file: "actors/link.ts",
+    find: "unprocessed: unprocessed && s.own });",
+    replace: "unprocessed: s.own });",
+    tests: LINK,
+  },
+  {
+    bug: "the streams of a link that is lost hear nothing",
+    file: "actors/link.ts",
+    find: "  for (const s of [...link.streams.values()]) abort(link, s, { failure: cause",
+    replace: "  for (const s of [] as StreamState[]) abort(link, s, { failure: cause",
+    tests: LINK,
+  },
+  {
+    bug: "a link that is closed takes the frames that still come",
+    file: "actors/link-receive.ts",
+    find: '  if (link.phase === "closed") return;\n  if (id === 0) receiveLinkFrame',
+    replace: "  if (id === 0) receiveLinkFrame",
+    also: [{ file: "src/link/frames.ts", find: "while (!this.#stopped && (", replace: "while ((" }],
+    tests: [...FRAMES, "test/link/multiplexer.test.ts"],
+  },
+  {
+    bug: "DATA after END is taken",
+    file: "actors/frame.ts",
+    find: "const OPENER: readonly (readonly [type: number, row: Row])[] = [\n  [FRAME.data, [ILLEGAL, ILLEGAL, PHASE.body, ILLEGAL, ILLEGAL]],",
+    replace:
+      "const OPENER: readonly (readonly [type: number, row: Row])[] = [\n  [FRAME.data, [ILLEGAL, ILLEGAL, PHASE.body, ILLEGAL, PHASE.ended]],",
+    tests: LINK,
+  },
+  {
+    bug: "END is said while DATA waits",
+    file: "actors/stream.ts",
+    find: "s.ending && s.head === null && s.queued === 0 && s.trailer === null",
+    replace: "s.ending && s.head === null && s.trailer === null",
+    tests: LINK,
+  },
+  {
+    bug: "the END of one direction ends both",
+    file: "actors/link-receive.ts",
+    find: "  if (s.ended) finish(link, s);",
+    replace: "  finish(link, s);",
+    tests: LINK,
+  },
+  {
+    bug: "a stream that was reset looks as if it had ended",
+    file: "actors/link.ts",
+    find: "  s.events.reset(reset);\n",
+    replace: "  s.events.end();\n",
+    tests: LINK,
+  },
+  {
+    bug: "a header that was cut is put together wrongly",
+    file: "src/link/frames.ts",
+    find: "this.#header.set(chunk.subarray(at, at + size), this.#have);",
+    replace: "this.#header.set(chunk.subarray(at, at + size), 0);",
+    tests: FRAMES,
+  },
+  {
+    bug: "a payload that was cut is put together wrongly",
+    file: "src/link/frames.ts",
+    find: "    this.#gathered.set(part, this.#gatheredBytes);",
+    replace: "    this.#gathered.set(part, 0);",
+    tests: FRAMES,
+  },
+  {
+    bug: "the first piece of DATA that was cut carries its END",
+    file: "src/link/frames.ts",
+    find: "const flags = whole ? this.#flags : 0;",
+    replace: "const flags = this.#flags;",
+    tests: FRAMES,
+  },
+  {
+    bug: "a chunk that was sent in part is sent from its start again",
+    file: "actors/stream.ts",
+    find: "  s.offset += size;\n",
+    replace: "",
+    tests: LINK,
+  },
+  {
+    bug: "the splice ends the body when the answer has ended",
+    file: "src/link/splice.ts",
+    find: "      end: () => inward.end(),",
+    replace: "      end: () => {\n        inward.end();\n        this.#outward?.end();\n      },",
+    tests: SPLICE,
+  },
+  {
+    bug: "the splice loses what comes before ACCEPT",
+    file: "src/link/splice.ts",
+    find: "      data: (bytes) => this.#outward?.data(bytes),",
+    replace: "      data: (bytes) => (this.#accepted ? this.#outward?.data(bytes) : this.#sent(bytes.length)),",
+    tests: SPLICE,
+  },
+  {
+    bug: "the splice loses the trailer",
+    file: "src/link/splice.ts",
+    find: "      trailer: (payload) => inward.trailer(payload),",
+    replace: "      trailer: () => {},",
+    tests: SPLICE,
+  },
+  {
+    bug: "the splice does not pass a RESET on to the agent",
+    file: "src/link/splice.ts",
+    find: "        this.#outward?.reset({ failure, unprocessed: false });\n",
+    replace: "",
+    tests: SPLICE,
+  },
+  {
+    bug: "the splice gives no credit back for what came before ACCEPT",
+    file: "src/link/splice.ts",
+    find: "    else this.#owed += bytes;",
+    replace: "    else this.#owed = 0 * bytes;",
+    tests: SPLICE,
+  },
+  {
+    bug: "the replay buffer loses a slice",
+    file: "src/cluster/replay.ts",
+    find: "for (const bytes of this.#kept ?? []) stream.data(bytes);",
+    replace: "for (const bytes of this.#kept?.slice(-3) ?? []) stream.data(bytes);",
+    tests: INGRESS,
+  },
+  {
+    bug: "a body is sent again after ACCEPT, what was forgotten left out",
+    file: "src/cluster/replay.ts",
+    find: "    if (this.#bytes === 0) this.#kept = [];",
+    replace: "    this.#kept ??= [];",
+    tests: INGRESS,
+  },
+  {
+    bug: "an answer that was cut is reported whole",
+    file: "src/cluster/attempt.ts",
+    find: "else this.#request.onLost(this.attempt.number, reset);",
+    replace: "else {\n      this.#answer()?.end();\n      this.#request.onLost(this.attempt.number, reset);\n    }",
+    tests: INGRESS,
+  },
+  {
+    bug: "what runs for a caller that left goes on",
+    file: "src/cluster/routed-request.ts",
+    find: "    stream?.reset(reset);\n",
+    replace: "",
+    tests: INGRESS,
+  },
+  {
+    bug: "a link out of streams after CLOSE does not end",
+    file: "actors/link.ts",
+    find: '  link.phase === "closing" &&\n  link.closeSent &&',
+    replace: "  false &&\n  link.closeSent &&",
+    tests: [...LINK, "test/link/multiplexer.test.ts"],
+  },
+  {
+    bug: "a PING is not answered",
+    file: "actors/link-number.ts",
+    find: "      link.pongDue = value;\n",
+    replace: "",
+    tests: [...LINK, "test/actors/link-liveness.test.ts"],
+  },
+];
