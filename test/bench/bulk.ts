@@ -1,10 +1,9 @@
 /** Megabytes per second through two nodes, down and up, on one stream and on eight, beside the upstream alone and one plain hop. */
-import { writeFileSync } from "node:fs";
-import { explain } from "./get.ts";
+import { explain } from "./support/explain.ts";
 import { wrk } from "./support/load.ts";
 import { instant } from "./support/profile.ts";
 import { type Contestant, inRounds, type Result, ratio } from "./support/rounds.ts";
-import { type Bench, type Row, row } from "./support/row.ts";
+import { atLeast, type Bench, type Finding, type Findings, row, size } from "./support/row.ts";
 import { type Server, Stage } from "./support/stage.ts";
 import { median } from "./support/statistics.ts";
 
@@ -12,21 +11,18 @@ const MB = 1_000_000;
 const DOWN_BYTES = 64 * MB;
 const UP_BYTES = 4 * MB;
 
-export async function bulk({ quick, profile, say }: Bench): Promise<readonly Row[]> {
+export async function* bulk({ quick, profile, say }: Bench): Findings {
   await using stage = await Stage.start(profile);
   await stage.agent(1);
   const hop = await stage.server("plain-hop", [stage.upstream.address]);
-  const script = stage.dir.file("put.lua");
-  writeFileSync(script, `wrk.method = "PUT"\nwrk.body = string.rep("x", ${UP_BYTES})\n`);
-  const rows: Row[] = [];
   const from = instant();
   for (const one of profile ? CASES.slice(0, 1) : CASES) {
-    const results = await inRounds(contestants(stage, hop, script, one), quick ? 1 : 3, quick ? 2 : 4);
+    const all = contestants(stage, hop, one).filter(({ name }) => !quick || name !== "direct");
+    const results = await inRounds(all, quick ? 1 : profile ? 2 : 3, 2);
     const [direct, plain, ours] = ["direct", "plain hop", "routed"].map((name) => results.get(name));
-    if (direct && plain && ours) rows.push(rowOf(one, direct, plain, ours));
+    if (plain && ours) yield* findings(one, direct, plain, ours);
   }
-  if (profile) await explain(stage, profile, from, say);
-  return rows;
+  if (profile) await explain(stage, profile, { from, to: instant() }, say);
 }
 
 type Case = { readonly direction: "down" | "up"; readonly streams: number; readonly promised: number };
@@ -38,10 +34,10 @@ const CASES: readonly Case[] = [
   { direction: "up", streams: 8, promised: 250 },
 ];
 
-function contestants(stage: Stage, hop: Server, script: string, { direction, streams }: Case): readonly Contestant[] {
+function contestants(stage: Stage, hop: Server, { direction, streams }: Case): readonly Contestant[] {
   const path = direction === "down" ? `/bytes?n=${DOWN_BYTES}` : "/";
   const routed = stage.routed(path);
-  const uploads = direction === "up" ? { script } : {};
+  const uploads = direction === "up" ? { upload: UP_BYTES } : {};
   const to =
     (url: string, headers = {}) =>
     (seconds: number) =>
@@ -57,17 +53,25 @@ function contestants(stage: Stage, hop: Server, script: string, { direction, str
 const perSecond = (direction: Case["direction"], { rates, throughput }: Result): readonly number[] =>
   direction === "down" ? throughput : rates.map((rate) => rate * UP_BYTES);
 
-function rowOf({ direction, streams, promised }: Case, direct: Result, hop: Result, ours: Result): Row {
-  const [alone, plain, routed] = [direct, hop, ours].map((result) => median(perSecond(direction, result)) / MB);
+function* findings(one: Case, direct: Result | undefined, hop: Result, ours: Result): Generator<Finding> {
+  const { direction, streams, promised } = one;
+  const [plain, routed] = [hop, ours].map((result) => median(perSecond(direction, result)) / MB);
+  const alone = direct && `, direct ${(median(perSecond(direction, direct)) / MB).toFixed(0)}`;
   const rate = routed ?? 0;
   const bytes = direction === "down" ? ours.bytes : ours.requests * UP_BYTES;
-  const perMegabyte = [...ours.spent].map(([name, micros]) => `${name} ${((micros * MB) / bytes).toFixed(0)}`);
-  return row({
+  const perMegabyte = [...ours.spent].map(([name, micros]) => [name, (micros * MB) / bytes] as const);
+  yield row({
     name: `bulk ${direction}, ${streams} stream${streams > 1 ? "s" : ""}`,
     target: `≥ ${promised} MB/s`,
-    measured: `${rate.toFixed(0)} MB/s; plain hop ${plain?.toFixed(0)}, direct ${alone?.toFixed(0)}`,
+    measured: `${rate.toFixed(0)} MB/s; plain hop ${plain?.toFixed(0)}${alone ?? ""}`,
     ratio: `${ratio(perSecond(direction, ours), perSecond(direction, hop)).toFixed(2)} × plain hop`,
-    cpu: `${perMegabyte.join(", ")} per MB`,
-    met: rate >= promised,
+    cpu: `${perMegabyte.map(([name, micros]) => `${name} ${micros.toFixed(0)}`).join(", ")} per MB`,
+    reached: atLeast(rate, promised),
   });
+  if (streams === 1) return;
+  for (const [name, micros] of perMegabyte) {
+    if (name === "upstream") continue;
+    const carries = `${(1e6 / micros).toFixed(0)} MB/s`;
+    yield size(`one core of the ${name}, bulk ${direction}`, carries, `1 s ÷ ${micros.toFixed(0)} µs of CPU per MB`);
+  }
 }

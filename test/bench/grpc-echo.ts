@@ -10,15 +10,22 @@ const codecs = {
 };
 const definition: ServiceDefinition = {
   echo: { path: "/bench.Echo/Echo", requestStream: false, responseStream: false, ...codecs },
+  echoStream: { path: "/bench.Echo/EchoStream", requestStream: true, responseStream: true, ...codecs },
   hold: { path: "/bench.Echo/Hold", requestStream: true, responseStream: true, ...codecs },
 };
 
 const server = new Server({ "grpc.enable_channelz": 0 });
+type Call = { on(event: string, run: (bytes: Buffer) => void): void; write(bytes: Buffer): void; end(): void };
+const hold = (call: Call): void => {
+  call.on("data", (bytes) => call.write(bytes));
+  call.on("error", () => {});
+};
 server.addService(definition, {
   echo: (call: { request: Buffer }, done: (error: null, answer: Buffer) => void) => done(null, call.request),
-  hold: (call: { on(event: string, run: (bytes: Buffer) => void): void; write(bytes: Buffer): void }) => {
-    call.on("data", (bytes) => call.write(bytes));
-    call.on("error", () => {});
+  hold,
+  echoStream: (call: Call) => {
+    hold(call);
+    call.on("end", () => call.end());
   },
 });
 server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, port) => {

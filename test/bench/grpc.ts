@@ -1,15 +1,18 @@
-/** Gateway.Request through two nodes, beside a bare grpc-js unary echo: 32 callers on 4 connections, as Rails' channels have it. */
+/**
+ * Gateway.Request and Gateway.Stream through two nodes, beside a bare grpc-js echo, unary and bidirectional: 32 callers on 4
+ * connections, as Rails' channels have it.
+ */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { Gateway, HttpRequestSchema } from "../../src/gen/kas/gateway/v1/gateway_pb.ts";
+import { Gateway, HttpRequestSchema, StreamRequestSchema } from "../../src/gen/kas/gateway/v1/gateway_pb.ts";
 import { GatewayClient, jwt } from "../e2e/support/gateway-client.ts";
-import { explain } from "./get.ts";
+import { explain } from "./support/explain.ts";
 import { h2load } from "./support/load.ts";
 import { instant } from "./support/profile.ts";
-import { type Contestant, cpuText, inRounds, type Result, ratio, rssText } from "./support/rounds.ts";
-import { type Bench, type Row, row } from "./support/row.ts";
+import { type Contestant, cpuText, inRounds, type Result, rateText, ratio, rssText } from "./support/rounds.ts";
+import { atLeast, type Bench, type Finding, type Findings, row, size } from "./support/row.ts";
 import { Stage } from "./support/stage.ts";
-import { median } from "./support/statistics.ts";
+import type { Watched } from "./support/usage.ts";
 
 const ASKED = {
   agentId: 1n,
@@ -18,67 +21,103 @@ const ASKED = {
   path: "/",
   actor: "user:root",
 } as const;
+const GROUP = "gRPC, 32 callers";
 
-export async function grpc({ quick, profile, say }: Bench): Promise<readonly Row[]> {
+export async function* grpc({ quick, profile, say }: Bench): Findings {
   if (profile) mkdirSync(profile, { recursive: true });
   await using stage = await Stage.start(profile);
   await stage.agent(1);
   await proveIt(stage);
   const from = instant();
-  const results = await inRounds(await contestants(stage), quick || profile ? 2 : 7, quick || profile ? 2 : 4);
-  const [echo, ours] = [results.get("echo"), results.get("routed")];
-  if (!echo || !ours) return [];
-  if (profile) await explain(stage, profile, from, say);
-  const share = ratio(ours.rates, echo.rates);
-  return [
-    row({
-      name: "Gateway.Request, 32 callers, routed",
-      target: "≥ 0.5 × grpc-js echo",
-      measured: text(ours),
-      ratio: `${share.toFixed(2)} × grpc-js echo`,
-      cpu: cpuText(ours),
-      rss: profile ? "" : rssText(ours),
-      met: share >= 0.5,
-    }),
-    row({ name: "bare grpc-js unary echo, 32 callers", measured: text(echo), cpu: cpuText(echo) }),
-  ];
+  const all = await contestants(stage);
+  const short = quick || profile !== null;
+  const results = await inRounds(short ? all.slice(0, 2) : all, 3, short ? 1 : 3);
+  yield* findings(results, "Request", "unary", 0.5);
+  if (!short) yield* findings(results, "Stream", "bidirectional", null);
+  if (profile) await explain(stage, profile, { from, to: instant() }, say);
 }
 
-const text = ({ rates, p50, p99 }: Result): string =>
-  `${median(rates).toFixed(0)}/s, p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms`;
+function* findings(
+  results: ReadonlyMap<string, Result>,
+  ours: string,
+  theirs: string,
+  promised: number | null,
+): Generator<Finding> {
+  const [routed, echo] = [results.get(ours), results.get(theirs)];
+  if (!routed || !echo) return;
+  const share = ratio(routed.rates, echo.rates);
+  yield row({
+    name: `Gateway.${ours}, 32 callers, two nodes`,
+    measured: rateText(routed),
+    ratio: `${share.toFixed(2)} × grpc-js echo`,
+    cpu: cpuText(routed),
+    rss: rssText(routed),
+    ...(promised && { target: `≥ ${promised} × grpc-js echo`, reached: atLeast(share, promised) }),
+  });
+  yield row({ name: `bare grpc-js ${theirs} echo, 32 callers`, measured: rateText(echo), cpu: cpuText(echo) });
+  yield { type: "curve", curve: { group: GROUP, name: `Gateway.${ours}`, latency: routed.latency } };
+  yield { type: "curve", curve: { group: GROUP, name: `${theirs} echo`, latency: echo.latency } };
+  const [[name, micros] = ["", Number.NaN]] = routed.cpu;
+  const carries = `${(1e6 / micros).toFixed(0)} requests/s`;
+  yield size(`one core of the ${name}, Gateway.${ours}`, carries, `1 s ÷ ${micros.toFixed(0)} µs of CPU`);
+}
 
-/** h2load sees HTTP statuses only, so one call shows first that the answer is what it should be. */
+/** h2load sees HTTP statuses only, so one call of each shows first that the answer is what it should be. */
 async function proveIt(stage: Stage): Promise<void> {
   const { cluster } = stage;
   using client = new GatewayClient({ address: cluster.node(0).address("api"), secret: cluster.secrets.api });
   const { status, body } = await client.unary(Gateway.method.request, ASKED);
   if (status !== 200 || body.length !== 1024)
     throw new Error(`Gateway.Request answered ${status}, ${body.length} bytes`);
+  const call = client.bidi(Gateway.method.stream);
+  call.write(create(StreamRequestSchema, { part: { case: "head", value: ASKED } }));
+  call.end();
+  let bytes = 0;
+  for await (const { part } of call) bytes += part.case === "data" ? part.value.length : 0;
+  if (bytes !== 1024) throw new Error(`Gateway.Stream answered ${bytes} bytes`);
 }
 
 async function contestants(stage: Stage): Promise<readonly Contestant[]> {
   const { dir, cluster } = stage;
   const echo = await stage.server("grpc-echo");
-  const [asked, kib, log] = [dir.file("request.grpc"), dir.file("kib.grpc"), dir.file("h2load.log")];
-  writeFileSync(asked, framed(toBinary(HttpRequestSchema, create(HttpRequestSchema, ASKED))));
-  writeFileSync(kib, framed(Buffer.alloc(1024, "a")));
-  const shape = { connections: 4, streams: 8, log };
-  const headers = { "content-type": "application/grpc", te: "trailers" };
+  const log = dir.file("h2load.log");
+  const file = (name: string, message: Uint8Array): string => {
+    writeFileSync(dir.file(name), framed(message));
+    return dir.file(name);
+  };
+  const asked = file("request.grpc", toBinary(HttpRequestSchema, create(HttpRequestSchema, ASKED)));
+  const opened = create(StreamRequestSchema, { part: { case: "head", value: ASKED } });
+  const stream = file("stream.grpc", toBinary(StreamRequestSchema, opened));
+  const kib = file("kib.grpc", Buffer.alloc(1024, "a"));
   const token = `bearer ${jwt(cluster.secrets.api, { exp: Math.floor(Date.now() / 1_000) + 3_600 })}`;
-  const ours = `http://${cluster.node(0).address("api")}/kas.gateway.v1.Gateway/Request`;
+  const base = { "content-type": "application/grpc", te: "trailers" };
+  const to = (
+    name: string,
+    watched: readonly Watched[],
+    url: string,
+    body: string,
+    authorization?: string,
+  ): Contestant => ({
+    name,
+    watched,
+    run: (seconds) =>
+      h2load({
+        connections: 4,
+        streams: 8,
+        log,
+        seconds,
+        body,
+        url,
+        headers: { ...base, ...(authorization && { authorization }) },
+      }),
+  });
+  const gateway = `http://${cluster.node(0).address("api")}/kas.gateway.v1.Gateway`;
+  const bare = [{ name: "echo", pid: echo.child.pid }];
   return [
-    {
-      name: "echo",
-      watched: [{ name: "echo", pid: echo.child.pid }],
-      run: (seconds) =>
-        h2load({ ...shape, headers, seconds, body: kib, url: `http://${echo.address}/bench.Echo/Echo` }),
-    },
-    {
-      name: "routed",
-      watched: stage.watched(),
-      run: (seconds) =>
-        h2load({ ...shape, headers: { ...headers, authorization: token }, seconds, body: asked, url: ours }),
-    },
+    to("unary", bare, `http://${echo.address}/bench.Echo/Echo`, kib),
+    to("Request", stage.watched(), `${gateway}/Request`, asked, token),
+    to("bidirectional", bare, `http://${echo.address}/bench.Echo/EchoStream`, kib),
+    to("Stream", stage.watched(), `${gateway}/Stream`, stream, token),
   ];
 }
 

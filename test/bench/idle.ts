@@ -1,50 +1,107 @@
-/** Memory of the server per idle agent link, as a slope between few and many, beside that of a held call of bare grpc-js. */
-import { join } from "node:path";
+/**
+ * Memory of the server per idle agent, as a slope between few and many, with and without TLS, beside that of a held call of bare
+ * grpc-js; then ten thousand on one node, and what they cost while nothing happens.
+ */
 import { setTimeout as sleep } from "node:timers/promises";
-import { Child } from "../e2e/support/child.ts";
-import { NODE } from "../e2e/support/kas-node.ts";
-import { ROOT } from "../e2e/support/run-dir.ts";
+import type { Child } from "../e2e/support/child.ts";
+import { Fleet, type FleetOptions, UNLIMITED, usersWith } from "./support/fleet.ts";
 import { collectGarbage, INSPECTED } from "./support/inspector.ts";
-import { type Bench, type Row, row } from "./support/row.ts";
+import { atMost, type Bench, type Findings, row, size } from "./support/row.ts";
 import { Stage } from "./support/stage.ts";
-import { rssBytes } from "./support/usage.ts";
+import { during, rssBytes } from "./support/usage.ts";
 
-const TOKEN = "idle-agent-";
 const FEW = 100;
+const [PLAIN, OVER_BARE, TLS] = [50_000, 12_000, 100_000];
+const HOST = 10_000;
+const IDLE_SECONDS = 8;
 
-export async function idle({ quick }: Bench): Promise<readonly Row[]> {
-  const many = quick ? 500 : 1_000;
-  const agents = Array.from({ length: many }, (_, i) => ({
-    id: i + 1,
-    name: `idle-${i + 1}`,
-    project_id: 10,
-    tokens: [`${TOKEN}${i + 1}`],
-  }));
-  await using stage = await Stage.start(null, { nodes: 1, users: { agents }, env: INSPECTED });
-  const bare = await stage.server("grpc-echo", [], INSPECTED);
-  const kas = stage.cluster.node(0);
-  const held = await slope(stage, bare.child, ["calls", bare.address], many);
-  const linked = await slope(stage, kas.child, ["agents", kas.address("agent"), TOKEN], many);
-  return [
-    row({
-      name: "RSS of the server per idle agent, without TLS",
-      target: "≤ 50 kB and ≤ 12 kB above a held grpc-js call",
-      measured: `${(linked / 1000).toFixed(1)} kB; held grpc-js call ${(held / 1000).toFixed(1)} kB`,
-      ratio: `${((linked - held) / 1000).toFixed(1)} kB above`,
-      met: linked <= 50_000 && linked - held <= 12_000,
-    }),
-  ];
+export async function* idle({ quick }: Bench): Findings {
+  yield* plain(quick ? 500 : 1_000);
+  yield* overTls(quick ? 300 : 1_000);
+  if (!quick) yield* host();
 }
 
+async function* plain(many: number): Findings {
+  await using stage = await Stage.start(null, {
+    nodes: 1,
+    users: usersWith(many),
+    env: INSPECTED,
+    settings: UNLIMITED,
+  });
+  const bare = await stage.server("grpc-echo", [], INSPECTED);
+  const kas = stage.cluster.node(0);
+  const { dir } = stage;
+  const held = await slope(bare.child, { kind: "calls", address: bare.address, dir }, many);
+  const linked = await slope(kas.child, { kind: "agents", address: kas.address("agent"), dir }, many);
+  yield row({
+    name: "RSS of the server per idle agent, without TLS",
+    target: "≤ 50 kB and ≤ 12 kB above a held grpc-js call",
+    measured: `${kB(linked)}; held grpc-js call ${kB(held)}; of ${many}`,
+    ratio: `${kB(linked - held)} above`,
+    reached: Math.min(atMost(linked, PLAIN), atMost(linked - held, OVER_BARE)),
+  });
+  yield size("1 GiB of RSS, agents without TLS", perGiB(linked), `${kB(linked)} each`);
+}
+
+async function* overTls(many: number): Findings {
+  await using stage = await Stage.start(null, {
+    nodes: 1,
+    users: usersWith(many),
+    env: INSPECTED,
+    settings: UNLIMITED,
+    tls: "all",
+  });
+  const kas = stage.cluster.node(0);
+  const caFile = stage.cluster.certificates?.caFile;
+  const address = kas.address("agent");
+  const linked = await slope(kas.child, { kind: "agents", address, dir: stage.dir, caFile }, many);
+  yield row({
+    name: "RSS of the server per idle agent, with TLS",
+    target: "≤ 100 kB",
+    measured: `${kB(linked)}; of ${many}`,
+    reached: atMost(linked, TLS),
+  });
+  yield size("1 GiB of RSS, agents with TLS", perGiB(linked), `${kB(linked)} each`);
+}
+
+async function* host(): Findings {
+  await using stage = await Stage.start(null, {
+    nodes: 1,
+    users: usersWith(HOST),
+    env: INSPECTED,
+    settings: UNLIMITED,
+  });
+  const { child } = stage.cluster.node(0);
+  const empty = rssBytes(child.pid);
+  await using fleet = new Fleet({ kind: "agents", address: stage.cluster.node(0).address("agent"), dir: stage.dir });
+  const begun = performance.now();
+  await fleet.grow(HOST);
+  const took = (performance.now() - begun) / 1_000;
+  await sleep(2_000);
+  await collectGarbage(child);
+  const full = rssBytes(child.pid);
+  const { cpu } = await during([{ name: "kas", pid: child.pid }], () => sleep(IDLE_SECONDS * 1_000));
+  const share = ((cpu.get("kas") ?? 0) / IDLE_SECONDS / 1e6) * 100;
+  yield row({
+    name: `${HOST} idle agents on one node, without TLS`,
+    target: "≤ 50 kB RSS each",
+    measured: `${kB((full - empty) / HOST)} each; all connected after ${took.toFixed(0)} s; then ${share.toFixed(1)} % of a core`,
+    rss: `${(full / 2 ** 20).toFixed(0)} MiB in all`,
+    reached: atMost((full - empty) / HOST, PLAIN),
+  });
+  yield size(`${HOST} idle agents, their PINGs`, `${share.toFixed(1)} % of a core`, `CPU of ${IDLE_SECONDS} s`);
+}
+
+const kB = (bytes: number): string => `${(bytes / 1_000).toFixed(1)} kB`;
+const perGiB = (bytes: number): string => `${Math.floor(2 ** 30 / bytes)} idle agents`;
+
 /** Bytes per client between FEW of them and `many`. */
-async function slope(stage: Stage, server: Child, args: readonly string[], many: number): Promise<number> {
-  const script = join(ROOT, "test", "bench", "idle-clients.ts");
-  await using clients = new Child({ name: `idle-${args[0]}`, command: NODE, args: [script, ...args], dir: stage.dir });
+async function slope(server: Child, options: FleetOptions, many: number): Promise<number> {
+  await using fleet = new Fleet(options);
   const at: number[] = [];
   for (const count of [FEW, many]) {
-    clients.write(`${count}\n`);
-    await clients.line(`${count} clients`, (line) => line.msg === "up" && line.count === count, 120_000);
-    await sleep(2_000);
+    await fleet.grow(count);
+    await sleep(1_000);
     await collectGarbage(server);
     at.push(rssBytes(server.pid));
   }

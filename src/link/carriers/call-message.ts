@@ -125,14 +125,21 @@ export class CallReader {
   }
 
   #number(value: number): void {
-    if (this.#state === FIELD) {
-      this.#tag = value;
-      const type = value & 7;
-      if (value < 8 || type > 5 || type === 3 || type === 4) this.#broken = true;
-      else if (type === 0 || type === 2) this.#expect(type === 0 ? NUMBER : LENGTH);
-      else this.#skip(type === 1 ? 8 : 4);
-    } else if (this.#state === LENGTH) this.#skip(value);
+    if (this.#state === FIELD) this.#begin(value);
+    else if (this.#state === LENGTH) this.#skip(value);
     else this.#next();
+  }
+
+  /** By the wire type of its tag; groups, which nobody sends, are none. */
+  #begin(tag: number): void {
+    this.#tag = tag;
+    const type = tag & 7;
+    if (tag < 8) this.#broken = true;
+    else if (type === 0) this.#expect(NUMBER);
+    else if (type === 1) this.#skip(8);
+    else if (type === 2) this.#expect(LENGTH);
+    else if (type === 5) this.#skip(4);
+    else this.#broken = true;
   }
 
   #skip(bytes: number): void {

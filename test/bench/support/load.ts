@@ -1,17 +1,24 @@
 /** Load by wrk and h2load. Every answer counts as failed that is not 2xx, and a run with one that failed is an error. */
 import { execFile } from "node:child_process";
 import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { findProgram } from "../../e2e/support/need.ts";
+import { ROOT } from "../../e2e/support/run-dir.ts";
 import { percentile } from "./statistics.ts";
 
 const run = promisify(execFile);
+
+/** Where a latency curve has its points, and where `report.lua` reads wrk's histogram; the last is the slowest request. */
+export const SHARES = [0.5, 0.75, 0.9, 0.99, 0.999, 0.9999, 1] as const;
 
 export type Load = {
   readonly requests: number;
   readonly seconds: number;
   readonly p50: number;
   readonly p99: number;
+  /** Milliseconds at each of SHARES. */
+  readonly latency: readonly number[];
   /** Read by the callers, heads included. */
   readonly bytes: number;
 };
@@ -21,8 +28,8 @@ export type Ask = {
   readonly headers?: Readonly<Record<string, string>>;
   readonly callers: number;
   readonly seconds: number;
-  /** A Lua script of wrk's. */
-  readonly script?: string;
+  /** PUT so many bytes instead of GET. */
+  readonly upload?: number;
   /** Ends it early: then it counts nothing and fails. */
   readonly signal?: AbortSignal;
 };
@@ -33,30 +40,39 @@ export function program(name: "wrk" | "h2load", debianPackage: string): string {
   throw new Error(`${name} is not here: apt-get install ${debianPackage}`);
 }
 
-const UNITS: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1_000, m: 60_000 };
-const SIZES: Readonly<Record<string, number>> = { B: 1, KB: 2 ** 10, MB: 2 ** 20, GB: 2 ** 30 };
-
-function millis(text: string, label: string): number {
-  const [, value, unit] = new RegExp(`${label}\\s+([\\d.]+)(us|ms|s|m)\\b`).exec(text) ?? [];
-  return Number(value) * (UNITS[unit ?? ""] ?? Number.NaN);
-}
-
 const flags = (headers: Readonly<Record<string, string>>): string[] =>
   Object.entries(headers).flatMap(([name, value]) => ["-H", `${name}: ${value}`]);
 
-export async function wrk({ url, headers = {}, callers, seconds, script, signal }: Ask): Promise<Load> {
-  const args = ["-t1", `-c${callers}`, `-d${seconds}s`, "--timeout", "30s", "--latency", ...flags(headers)];
-  const { stdout } = await run(program("wrk", "wrk"), [...args, ...(script ? ["-s", script] : []), url], { signal });
-  const faults = /Socket errors: (.*)|Non-2xx or 3xx responses: .*/.exec(stdout);
-  if (faults) throw new Error(`${url}: ${faults[0]}`);
-  const [, requests, took, size, unit] = /(\d+) requests in ([\d.]+)s, ([\d.]+)([KMG]?B) read/.exec(stdout) ?? [];
-  return {
-    requests: Number(requests),
-    seconds: Number(took),
-    p50: millis(stdout, "50%"),
-    p99: millis(stdout, "99%"),
-    bytes: Number(size) * (SIZES[unit ?? ""] ?? Number.NaN),
-  };
+type Report = {
+  readonly requests: number;
+  readonly failed: number;
+  readonly micros: number;
+  readonly bytes: number;
+  readonly latency: readonly number[];
+};
+
+export async function wrk({ url, headers = {}, callers, seconds, upload, signal }: Ask): Promise<Load> {
+  const script = join(ROOT, "test", "bench", "support", "report.lua");
+  const args = [
+    "-t1",
+    `-c${callers}`,
+    `-d${Math.ceil(seconds)}`,
+    "--timeout",
+    "30",
+    "-s",
+    script,
+    ...flags(headers),
+    url,
+  ];
+  const more = upload === undefined ? [] : ["--", "PUT", String(upload)];
+  const { stdout } = await run(program("wrk", "wrk"), [...args, ...more], { signal });
+  const line = stdout.split("\n").findLast((text) => text.startsWith("{"));
+  if (!line) throw new Error(`${url}: wrk reported nothing\n${stdout}`);
+  const report: Report = JSON.parse(line);
+  if (report.failed > 0) throw new Error(`${url}: ${report.failed} of ${report.requests} requests failed\n${stdout}`);
+  const latency = report.latency.map((micros) => micros / 1_000);
+  const [p50 = Number.NaN, , , p99 = Number.NaN] = latency;
+  return { requests: report.requests, seconds: report.micros / 1e6, bytes: report.bytes, p50, p99, latency };
 }
 
 export type H2Ask = {
@@ -92,6 +108,8 @@ export async function h2load(ask: H2Ask): Promise<Load> {
   const fields = lines.map((line) => line.split("\t"));
   const bad = fields.filter(([, status]) => !status?.startsWith("2")).length;
   if (bad > 0) throw new Error(`${ask.url}: ${bad} of ${lines.length} requests failed\n${stdout}`);
-  const times = fields.map(([, , micros]) => Number(micros) / 1_000);
-  return { requests: lines.length, seconds, p50: percentile(times, 0.5), p99: percentile(times, 0.99), bytes: 0 };
+  const times = fields.map(([, , micros]) => Number(micros) / 1_000).toSorted((a, b) => a - b);
+  const latency = SHARES.map((share) => percentile(times, share));
+  const [p50 = Number.NaN, , , p99 = Number.NaN] = latency;
+  return { requests: lines.length, seconds, p50, p99, latency, bytes: 0 };
 }

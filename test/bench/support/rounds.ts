@@ -2,7 +2,7 @@
  * Runs that are compared take turns: round by round, each for a few seconds, so that whatever else the machine does meets all
  * of them. A ratio is the median of the rounds' ratios, which is much steadier than a rate.
  */
-import type { Load } from "./load.ts";
+import { type Load, SHARES } from "./load.ts";
 import { median } from "./statistics.ts";
 import { during, rssBytes, type Watched } from "./usage.ts";
 
@@ -17,6 +17,8 @@ export type Result = {
   readonly rates: readonly number[];
   readonly p50: number;
   readonly p99: number;
+  /** Milliseconds at each of SHARES, medians of the rounds. */
+  readonly latency: readonly number[];
   /** Bytes per second that the callers read. */
   readonly throughput: readonly number[];
   /** All that was asked and read. */
@@ -36,7 +38,7 @@ export async function inRounds(
   rounds: number,
   seconds: number,
 ): Promise<ReadonlyMap<string, Result>> {
-  for (const { run } of contestants) await run(rounds > 2 ? 3 : 1); // warm
+  for (const { run } of contestants) await run(seconds > 2 ? 2 : 1); // warm
   const all = new Map<string, Round[]>(contestants.map(({ name }) => [name, []]));
   for (let round = 0; round < rounds; round++) {
     for (const { name, watched, run } of contestants) {
@@ -58,6 +60,7 @@ function resultOf({ name, watched }: Contestant, rounds: readonly Round[]): Resu
     rates: loads.map(({ requests, seconds }) => requests / seconds),
     p50: median(loads.map(({ p50 }) => p50)),
     p99: median(loads.map(({ p99 }) => p99)),
+    latency: SHARES.map((_, i) => median(loads.map(({ latency }) => latency[i] ?? Number.NaN))),
     throughput: loads.map(({ bytes, seconds }) => bytes / seconds),
     requests,
     bytes: loads.reduce((sum, { bytes }) => sum + bytes, 0),
@@ -79,3 +82,6 @@ export const cpuText = ({ cpu }: Result): string => {
 
 export const rssText = ({ rss }: Result): string =>
   [...rss].map(([name, bytes]) => `${name} ${(bytes / 2 ** 20).toFixed(0)} MiB`).join(", ");
+
+export const rateText = ({ rates, p50, p99 }: Result): string =>
+  `${median(rates).toFixed(0)}/s, p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms`;

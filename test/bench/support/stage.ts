@@ -3,7 +3,7 @@
  * the hops to compare with. The callers come to the first node, so every request crosses both. TLS is off, all else is on.
  */
 import { join } from "node:path";
-import type { Agentk } from "../../e2e/support/agentk.ts";
+import { Agentk } from "../../e2e/support/agentk.ts";
 import { Child } from "../../e2e/support/child.ts";
 import { Cluster, type ClusterOptions } from "../../e2e/support/cluster.ts";
 import { NODE } from "../../e2e/support/kas-node.ts";
@@ -44,9 +44,21 @@ export class Stage implements AsyncDisposable {
     return new Stage({ dir, cluster, upstream }, owned.move(), profile);
   }
 
-  async agent(id: number): Promise<Agentk> {
-    const services = { upstream: `http://${this.upstream.address}` };
-    return await this.cluster.agent({ id, on: [1], services, env: profileEnv(this.#profile) });
+  async agent(id: number, node = 1): Promise<Agentk> {
+    return await this.cluster.agent({ id, on: [node], services: this.services, env: profileEnv(this.#profile) });
+  }
+
+  /** One that dials `address`, which leads to a node somehow. */
+  async agentBehind(id: number, address: string): Promise<Agentk> {
+    const kas = `grpc://${address}`;
+    const agent = await Agentk.start(this.cluster.dir, { id, kas, services: this.services });
+    this.cluster.agents.push(agent);
+    return agent;
+  }
+
+  /** What every agent offers. */
+  get services(): Readonly<Record<string, string>> {
+    return { upstream: `http://${this.upstream.address}` };
   }
 
   async server(name: string, args: readonly string[] = [], env: Env = {}): Promise<Server> {
@@ -60,13 +72,25 @@ export class Stage implements AsyncDisposable {
     return { url: this.cluster.proxyUrl(0, `services/upstream${path}`), headers: this.cluster.credential(id) };
   }
 
-  /** Every process on a request's way, in its order. */
+  /** Every process on the way of a request to the first agent, in its order. */
   watched(): readonly Watched[] {
     const [ingress, holder] = this.cluster.nodes;
     const [agent] = this.cluster.agents;
     const all = [
       ["ingress kas", ingress?.child],
       ["holder kas", holder?.child],
+      ["agentk", agent?.child],
+      ["upstream", this.upstream.child],
+    ] as const;
+    return all.flatMap(([name, child]) => (child ? [{ name, pid: child.pid }] : []));
+  }
+
+  /** The same of one to the second agent, when that is on the first node. */
+  watchedNear(): readonly Watched[] {
+    const [kas] = this.cluster.nodes;
+    const [, agent] = this.cluster.agents;
+    const all = [
+      ["kas (ingress and holder)", kas?.child],
       ["agentk", agent?.child],
       ["upstream", this.upstream.child],
     ] as const;

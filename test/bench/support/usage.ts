@@ -1,5 +1,5 @@
 /** What a process used, from /proc: CPU time of all its threads and the memory that is resident. */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 
 /** Linux reports CPU time in these; the same on every machine of today. */
 const TICKS_PER_SECOND = 100;
@@ -13,8 +13,16 @@ export function cpuMicros(pid: number): number {
   return (ticks * 1_000_000) / TICKS_PER_SECOND;
 }
 
-export function rssBytes(pid: number): number {
-  const line = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
+export const rssBytes = (pid: number): number => status(pid, "VmRSS");
+/** The most that was resident since the process began or its peak was reset. */
+export const peakRssBytes = (pid: number): number => status(pid, "VmHWM");
+
+export function resetPeakRss(pid: number): void {
+  writeFileSync(`/proc/${pid}/clear_refs`, "5");
+}
+
+function status(pid: number, field: "VmRSS" | "VmHWM"): number {
+  const line = new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"));
   return Number(line?.[1] ?? 0) * 1024;
 }
 
