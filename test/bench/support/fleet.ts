@@ -9,10 +9,10 @@ const TOKEN = "idle-agent-";
 /** Above those of the usual file, which are there too. */
 const idle = (id: number) => ({ id: 1_000 + id, name: `idle-${id}`, project_id: 10, tokens: [`${TOKEN}${id}`] });
 
-/** The usual users and agents, and so many more that do nothing. */
 /** Settings of a node that admits agents as fast as it can. */
 export const UNLIMITED = { agent: { listen: { handshakes_per_second: 0 } } } as const;
 
+/** The usual users and agents, and so many more that do nothing. */
 export function usersWith(count: number): Tree {
   const usual = staticFile();
   const more = Array.from({ length: count }, (_, i) => idle(i + 1));
