@@ -35,9 +35,11 @@ const isUp = ({ announced, state, address }: Peer): boolean => announced === "up
 export function introduced(state: Membership, peers: readonly Introduced[]): MembershipStep {
   if (state.connected || (state.phase !== "up" && state.phase !== "draining")) return [state, []];
   const strangers = peers.filter(({ node }) => isStranger(state, node));
-  for (const { node, address } of strangers) state.peers.set(node, stranger(node, address));
-  const [next, effects] = settle(state);
-  return [next, strangers.length > 0 ? [...effects, { type: "viewed", view: next.view }] : effects];
+  for (const { node, address } of strangers) {
+    forgetOlder(state, node);
+    state.peers.set(node, stranger(node, address));
+  }
+  return settle(state);
 }
 
 function isStranger(state: Membership, node: NodeId): boolean {
@@ -47,6 +49,13 @@ function isStranger(state: Membership, node: NodeId): boolean {
     if (nameOf(known) === name && incarnationOf(known) >= incarnationOf(node)) return false;
   }
   return true;
+}
+
+/** A name has one process at a time: where somebody knows the next one, an earlier one that is lost will not come back. */
+function forgetOlder(state: Membership, by: NodeId): void {
+  for (const { node, state: known } of [...state.peers.values()]) {
+    if (known === "lost" && nameOf(node) === nameOf(by)) state.peers.delete(node);
+  }
 }
 
 /** One of whom we only know where it listens. */

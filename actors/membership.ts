@@ -52,7 +52,7 @@ export function createMembership(
     isolatedSince: null,
     peers: new Map(),
     gone: new Map(),
-    view: { peers: [], homes: [], hash: 0 },
+    view: { peers: [], homes: [], hash: 0, lost: [] },
   });
   return {
     get initial() {
@@ -278,7 +278,9 @@ function connection(state: Membership, connected: boolean, settings: MembershipS
     if (peer.state === "lost") state.peers.delete(peer.node);
   }
   if (state.phase === "joining") return openWindow(next, settings, now);
-  return beat({ ...next, sweepAt: now + sweepEvery(settings) }, settings, true, now);
+  const [settled, effects] = settle(next);
+  const [back, beats] = beat({ ...settled, sweepAt: now + sweepEvery(settings) }, settings, true, now);
+  return [back, [...effects, ...beats]];
 }
 
 function announce(

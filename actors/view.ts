@@ -66,6 +66,8 @@ export type View = {
   /** Nodes that may be homes, ourselves included when we are up; sorted. */
   readonly homes: readonly NodeId[];
   readonly hash: number;
+  /** No members, but to be dialled on; sorted. */
+  readonly lost: readonly NodeId[];
 };
 
 export type Introduced = { readonly node: NodeId; readonly address: string };
@@ -147,12 +149,14 @@ export function settle(state: Membership): MembershipStep {
   if (state.phase === "up") homes.push(state.self);
   homes.sort();
   const hash = hashText(homes.join());
+  const lost = [...state.peers.values()].flatMap((peer) => (peer.state === "lost" ? [peer.node] : [])).sort();
   const before = state.view;
   const same =
     hash === before.hash &&
+    lost.join() === before.lost.join() &&
     peers.length === before.peers.length &&
     peers.every((peer, i) => peer.node === before.peers[i]?.node && peer.state === before.peers[i]?.state);
   if (same) return [state, []];
-  const view: View = { peers, homes, hash };
+  const view: View = { peers, homes, hash, lost };
   return [{ ...state, view }, [{ type: "viewed", view }]];
 }

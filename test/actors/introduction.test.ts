@@ -65,6 +65,22 @@ describe("members that another node does not know", () => {
     expect(sim.tell({ type: "link-heard", node: c }).state.view.peers).toEqual([{ node: c, state: "alive" }]);
   });
 
+  it("take the place of an earlier process of their name that is lost", () => {
+    const sim = hear(node(), c).tell({ type: "connection", connected: false }).tell({ type: "link-refused", node: c });
+    expect(sim.state.view.lost).toEqual([c]);
+    const next = "c.4" as NodeId;
+    sim.tell({ type: "introduced", peers: [{ node: next, address: "c:1" }] });
+    expect(sim.state.view.lost).toEqual([next]);
+    expect([...sim.state.peers.keys()]).toEqual([next]);
+  });
+
+  it("are dialled no more once the bus is back: whoever is there says so itself", () => {
+    const sim = node().tell({ type: "connection", connected: false });
+    sim.tell({ type: "introduced", peers: [{ node: c, address: "c:1" }] }).take();
+    sim.tell({ type: "connection", connected: true });
+    expect(sim.take()).toContainEqual({ type: "viewed", view: expect.objectContaining({ lost: [] }) });
+  });
+
   it("are ignored under our own name, or as a process that is gone or was replaced", () => {
     const sim = hear(hear(node(), b, "left"), c).tell({ type: "connection", connected: false });
     const peers = ["a.9", "b.9", "b.8", "c.2", "c.3"].map((node) => ({ node: node as NodeId, address: "x:1" }));
