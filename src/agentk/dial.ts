@@ -10,7 +10,7 @@ import { Http2Call } from "../link/carriers/http2-call.ts";
 import type { Carrier } from "../link/link.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
 import { authorityOf, type DialOptions } from "./kas-address.ts";
-import { openSocket, type ProxyAddress, tlsOptions } from "./kas-socket.ts";
+import { Authorities, openSocket, type ProxyAddress, tlsOptions } from "./kas-socket.ts";
 import { openWebSocket } from "./kas-websocket.ts";
 import { refusalOf } from "./refusal.ts";
 
@@ -34,6 +34,7 @@ export function createDial(to: DialOptions, token: () => string, version: string
   const userAgent = `agentk/${version}`;
   const inWebSocket = to.scheme === "ws" || to.scheme === "wss";
   const own = headersOf(to.headers);
+  const authorities = new Authorities();
   const request = {
     scheme: to.scheme === "grpcs" ? "https" : "http",
     authority: authorityOf(to),
@@ -41,7 +42,7 @@ export function createDial(to: DialOptions, token: () => string, version: string
   } as const;
   return () => {
     const authorization = `Bearer ${token()}`;
-    const tls = tlsOptions(to);
+    const tls = tlsOptions(to, authorities);
     const headers = { ...(inWebSocket ? {} : own), "user-agent": userAgent, authorization };
     const dialling = new AbortController();
     const open = async (): Promise<Duplex> => {

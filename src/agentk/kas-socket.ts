@@ -5,7 +5,14 @@
 import { readFileSync } from "node:fs";
 import { request } from "node:http";
 import { connect, isIP, type Socket } from "node:net";
-import { type ConnectionOptions, connect as connectTls, getCACertificates, type TLSSocket } from "node:tls";
+import {
+  type ConnectionOptions,
+  connect as connectTls,
+  createSecureContext,
+  getCACertificates,
+  type SecureContext,
+  type TLSSocket,
+} from "node:tls";
 import type { Failed } from "../failed.ts";
 import { failed } from "../failed.ts";
 import { authorityOf, type DialOptions } from "./kas-address.ts";
@@ -17,8 +24,24 @@ export type ProxyAddress = {
   readonly credential: string | null;
 };
 
+/** Whom to trust: reading all the authorities that are trusted anyway takes longer than a dial, so it is done once per file. */
+export class Authorities {
+  #text: string | null = null;
+  #context: SecureContext | null = null;
+
+  /** Throws `invalid`. */
+  with(path: string): SecureContext {
+    const text = readAuthority(path);
+    if (this.#context === null || text !== this.#text) {
+      this.#context = createSecureContext({ ca: [text, ...getCACertificates("default")] });
+      this.#text = text;
+    }
+    return this.#context;
+  }
+}
+
 /** null without TLS. The file adds to the authorities that are trusted anyway; it is read on every dial: it may be rotated. */
-export function tlsOptions(to: DialOptions): ConnectionOptions | null {
+export function tlsOptions(to: DialOptions, authorities: Authorities): ConnectionOptions | null {
   const { scheme, host, caCertFile, tlsServerName, insecureSkipTlsVerify } = to;
   if (scheme === "grpc" || scheme === "ws") return null;
   const name = tlsServerName ?? host;
@@ -27,7 +50,7 @@ export function tlsOptions(to: DialOptions): ConnectionOptions | null {
     servername: isIP(name) ? "" : name,
     ALPNProtocols: [scheme === "grpcs" ? "h2" : "http/1.1"],
     rejectUnauthorized: !insecureSkipTlsVerify,
-    ...(caCertFile !== null && { ca: [readAuthority(caCertFile), ...getCACertificates("default")] }),
+    ...(caCertFile !== null && { secureContext: authorities.with(caCertFile) }),
   };
 }
 

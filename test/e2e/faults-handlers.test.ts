@@ -21,7 +21,6 @@ const PROBE_WITHIN = 1_000;
 /** A membership that started anew listens for 1.5 s before it is a home again. */
 const REJOINED = 3_000;
 /** A machine too busy to run any of the processes for 4 s breaks links of its own: then once more. */
-const STARVED = 1;
 /** Longer than silence takes to make a node none. */
 const STAYS_FOR = 12_000;
 const FAULT = join(tmpdir(), `kas-fault-${process.pid}`);
@@ -87,7 +86,6 @@ describe.skipIf(!nats)("handlers that fail", () => {
 
   it.each(["home", "registrar", "membership", "connection", "request"])(
     "F25: starts a handler anew that throws (%s), disturbs no other agent, and is whole again within 30 s",
-    { retry: STARVED },
     async (actor) => {
       const crashed = () => scene.cluster.node(1).child.stderr().split("threw and starts from nothing").length;
       const before = crashed();
