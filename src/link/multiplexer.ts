@@ -45,7 +45,7 @@ class Multiplexer implements Link {
 
   constructor(options: LinkOptions) {
     this.#options = options;
-    this.#turn = options.turn ?? setImmediate;
+    this.#turn = options.turn ?? this.#endOfTurn;
     const { role, limits, hello, clock, carrier } = options;
     const parity = role === "dialler" ? 1 : 2;
     const firstStream = limits?.firstStream ?? parity;
@@ -120,6 +120,12 @@ class Multiplexer implements Link {
   get heard(): Millis {
     return this.#link.heard;
   }
+
+  /** With several streams the end of the turn gathers what all of them have; a stream that is alone waits for nobody. */
+  readonly #endOfTurn = (run: () => void): void => {
+    if (streamCount(this.#link) > 1) setImmediate(run);
+    else process.nextTick(run);
+  };
 
   /** Something may want to leave: at the end of this turn. */
   wake(): void {

@@ -3,8 +3,8 @@ import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
 export class IdleBalancer implements AsyncDisposable {
-  /** Connections that were idle for too long. */
-  cuts = 0;
+  /** Connections that were idle for too long: how old each was, and what had passed on it. */
+  readonly cut: string[] = [];
   readonly #server: Server;
   readonly #idleFor: number;
   readonly #target: () => string;
@@ -42,8 +42,10 @@ export class IdleBalancer implements AsyncDisposable {
       near.destroy();
       far.destroy();
     };
+    const begun = performance.now();
     const timer = setTimeout(() => {
-      this.cuts += 1;
+      const age = ((performance.now() - begun) / 1_000).toFixed(1);
+      this.cut.push(`${age} s old, ${near.bytesRead} bytes to the server, ${far.bytesRead} back`);
       end();
     }, this.#idleFor);
     for (const socket of [near, far]) {

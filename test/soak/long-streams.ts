@@ -84,7 +84,7 @@ export class LongStreams implements AsyncDisposable {
     const socket = connect({ host, port: Number(port) });
     socket.on("error", () => {});
     socket.once("close", () => {
-      this.controlCut = control.cuts > 0;
+      this.controlCut = control.cut.length > 0;
     });
     this.#owned.defer(() => void socket.destroy());
   }
@@ -92,11 +92,11 @@ export class LongStreams implements AsyncDisposable {
   /** What must not have happened and did, in words. */
   faults(): readonly string[] {
     const ended = this.sessions.flatMap(({ name, ended }) => (ended === null ? [] : [`${name}: ${ended}`]));
-    const cuts = [...this.balancers].filter(([name, { cuts }]) => cuts > 0 && name !== "control");
+    const cuts = [...this.balancers].filter(([name, { cut }]) => cut.length > 0 && name !== "control");
     const redialled = this.cluster.agents.filter(({ connections }) => connections.length !== 1);
     return [
       ...ended,
-      ...cuts.map(([name, { cuts }]) => `${cuts} connections cut as idle on the way of ${name}`),
+      ...cuts.map(([name, { cut }]) => `cut as idle on the way of ${name}: ${cut.join("; ")}`),
       ...redialled.map(({ name, connections }) => `${name} connected ${connections.length} times`),
     ];
   }
