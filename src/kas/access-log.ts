@@ -12,6 +12,7 @@ export const accessFields = (record: AccessRecord): Fields => ({
   caller_kind: record.callerKind,
   caller_id: record.callerId,
   as: record.as,
+  protocol: record.protocol,
   method: record.method,
   target: record.target,
   verb: record.verb,

@@ -30,7 +30,7 @@ export type ReadRequest = {
   readonly upgrade: boolean;
 };
 
-type RawRequest = {
+export type RawRequest = {
   readonly method?: string | undefined;
   readonly url?: string | undefined;
   readonly rawHeaders: readonly string[];

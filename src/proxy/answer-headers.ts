@@ -7,6 +7,7 @@ import type { FlatHeaders, Head } from "../link/messages.ts";
 
 const DROPPED = new Set([
   "connection",
+  "http2-settings",
   "keep-alive",
   "proxy-connection",
   "proxy-authenticate",

@@ -1,23 +1,22 @@
 /**
- * One answer on an HTTP/1.1 socket. It looks whole only if it is: an answer that is cut, or does not keep to its own
- * content-length, ends with the socket destroyed. Head and what comes in the same turn leave in one packet.
+ * One answer to a caller. It looks whole only if it is: an answer that is cut, or does not keep to its own content-length, never
+ * ends as a whole one does. Head and what comes in the same turn leave in one packet.
  */
-import type { ServerResponse } from "node:http";
-import { TLSSocket } from "node:tls";
 import type { Failure } from "../../actors/failure.ts";
 import type { FlatHeaders, Head } from "../link/messages.ts";
 import { httpFailure } from "../status.ts";
 import { type AnswerPolicy, answerHeaders, answerTrailers } from "./answer-headers.ts";
+import type { Wire } from "./wire.ts";
 
 export type AnswerOptions = {
   /** Told for each piece once the socket took it. */
   readonly taken: (bytes: number) => void;
-  /** Is it, at the time of its head, its socket's last? Then it says `connection: close`. */
+  /** Is it, at the time of its head, its socket's last? Then HTTP/1.1 says `connection: close`. */
   readonly last: () => boolean;
 };
 
 export class Answer {
-  readonly #res: ServerResponse;
+  readonly #wire: Wire;
   readonly #options: AnswerOptions;
   status = 0;
   bytes = 0;
@@ -27,8 +26,8 @@ export class Answer {
   #held: Uint8Array | null = null;
   #flushed = false;
 
-  constructor(res: ServerResponse, options: AnswerOptions) {
-    this.#res = res;
+  constructor(wire: Wire, options: AnswerOptions) {
+    this.#wire = wire;
     this.#options = options;
   }
 
@@ -36,14 +35,14 @@ export class Answer {
     return this.status > 0;
   }
 
-  /** Throws `protocol`, or what node:http throws for headers that are not valid; nothing was written then. */
+  /** Throws `protocol`, or what node throws for headers that are not valid HTTP; nothing was written then. */
   head(head: Head, policy: AnswerPolicy): void {
     const { flat, contentLength } = answerHeaders(head, policy);
-    this.#bodiless = this.#res.req.method === "HEAD" || head.status === 204 || head.status === 304;
-    if (this.#options.last()) flat.push("connection", "close");
-    this.#res.writeHead(head.status, flat);
-    this.status = head.status;
+    this.#bodiless = this.#wire.method === "HEAD" || head.status === 204 || head.status === 304;
     this.#expected = this.#bodiless ? -1 : contentLength;
+    const frame = { last: this.#options.last(), bodiless: this.#bodiless, sized: this.#expected >= 0 };
+    this.#wire.head(head.status, flat, frame);
+    this.status = head.status;
     process.nextTick(flush, this);
   }
 
@@ -59,7 +58,7 @@ export class Answer {
   }
 
   trailer(headers: FlatHeaders): void {
-    if (!this.ended && this.#expected < 0 && !this.#bodiless) this.#res.addTrailers(answerTrailers(headers));
+    if (!this.ended && this.#expected < 0 && !this.#bodiless) this.#wire.trailers(answerTrailers(headers));
   }
 
   end(): void {
@@ -72,17 +71,16 @@ export class Answer {
     this.#flushed = true;
     const held = this.#held;
     this.#held = null;
-    if (held) this.#res.end(held);
-    else this.#res.end();
+    this.#wire.end(held);
   }
 
-  /** Ours instead of the cluster's: a Kubernetes Status before the head, a cut after it. */
-  fail(failure: Failure, traceId: string, extra: FlatHeaders): void {
+  /** Ours instead of the cluster's: a Kubernetes Status before the head, a cut after it. `http`: where HTTP has a closer status. */
+  fail(failure: Failure, traceId: string, extra: FlatHeaders, http?: number): void {
     if (this.started) {
       this.cut();
       return;
     }
-    const { status, headers, body } = httpFailure(failure, traceId);
+    const { status, headers, body } = httpFailure(failure, traceId, http);
     const flat: string[] = [];
     for (const [name, value] of Object.entries(headers)) flat.push(name, value);
     for (let i = 0; i + 1 < extra.length; i += 2) {
@@ -93,24 +91,21 @@ export class Answer {
 
   /** A short answer of our own. */
   plain(status: number, flat: string[], body: string): void {
-    if (this.#options.last()) flat.push("connection", "close");
-    this.#res.writeHead(status, flat);
+    const bodiless = this.#wire.method === "HEAD";
+    this.#wire.head(status, flat, { last: this.#options.last(), bodiless, sized: true });
     this.status = status;
-    this.bytes = this.#res.req.method === "HEAD" ? 0 : Buffer.byteLength(body);
+    this.bytes = bodiless ? 0 : Buffer.byteLength(body);
     this.ended = true;
     this.#flushed = true;
-    this.#res.end(body);
+    this.#wire.end(body);
   }
 
-  /** Ends the socket so that no caller takes what it got for the whole. */
+  /** Ends it so that no caller takes what it got for the whole. */
   cut(): void {
     this.ended = true;
     this.#flushed = true;
     this.#held = null;
-    const { socket } = this.#res.req; // an answer that waits for its turn has none of its own
-    const endsByClose = this.started && this.#expected < 0 && !this.#res.chunkedEncoding; // HTTP/1.0
-    if (endsByClose && !(socket instanceof TLSSocket)) socket.resetAndDestroy();
-    else socket.destroy();
+    this.#wire.cut();
   }
 
   /** @internal for the turn's end. */
@@ -120,14 +115,12 @@ export class Answer {
     const held = this.#held;
     this.#held = null;
     if (held) this.#write(held);
-    else this.#res.flushHeaders();
+    else this.#wire.flush();
   }
 
   #write(bytes: Uint8Array): void {
     if (!this.#flushed) this.flush();
-    this.#res.write(bytes, (error) => {
-      if (!error) this.#options.taken(bytes.length);
-    });
+    this.#wire.write(bytes, () => this.#options.taken(bytes.length));
   }
 }
 

@@ -1,8 +1,7 @@
 /**
  * One ordinary HTTP request and its stream, both ways at once and under backpressure: the body stops being read while the
- * stream holds more than 64 KiB of it, and the answer is credited only as the caller's socket takes it.
+ * stream holds more than 64 KiB of it, and the answer is credited only as the caller takes it.
  */
-import type { IncomingMessage, ServerResponse } from "node:http";
 import { type Failure, failure } from "../../actors/failure.ts";
 import type { TokenId } from "../auth/auth.ts";
 import { failed } from "../failed.ts";
@@ -12,6 +11,7 @@ import { Answer } from "./answer.ts";
 import { preflightHeaders } from "./cors.ts";
 import { watchStall } from "./stall.ts";
 import { Visit, type VisitContext } from "./visit.ts";
+import type { Verdict, Wire } from "./wire.ts";
 
 const PAUSE_ABOVE = 64 * 1024;
 const RESUME_BELOW = 32 * 1024;
@@ -19,15 +19,11 @@ const RESUME_BELOW = 32 * 1024;
 export class Exchange implements StreamHandler {
   readonly #visit: Visit;
   readonly #answer: Answer;
-  readonly #req: IncomingMessage;
-  readonly #res: ServerResponse;
+  readonly #wire: Wire;
   readonly #context: VisitContext;
   /** The body is read but goes nowhere. */
   #discarding = false;
-  #discarded = 0;
-  #discardTimer: Disposable | null = null;
   #stall: Disposable | null = null;
-  readonly #hasBody: boolean;
   #over = false;
   #awaitsContinue = false;
   /** The answer ended, as the agent sent it. */
@@ -36,27 +32,23 @@ export class Exchange implements StreamHandler {
   readonly #closedTo: (exchange: Exchange) => void;
 
   /** `closed` is told once, when the answer left or the caller did. */
-  constructor(req: IncomingMessage, res: ServerResponse, context: VisitContext, closed: (exchange: Exchange) => void) {
+  constructor(wire: Wire, context: VisitContext, closed: (exchange: Exchange) => void) {
     this.#closedTo = closed;
-    this.#req = req;
-    this.#res = res;
+    this.#wire = wire;
     this.#context = context;
-    this.#hasBody = announcesBody(req);
-    this.#visit = new Visit(req, context);
-    this.#answer = new Answer(res, { taken: (bytes) => this.#visit.stream?.consumed(bytes), last: context.draining });
-    res.on("close", () => this.callerGone());
-    res.on("error", ignore);
-    req.on("error", ignore);
+    this.#visit = new Visit(wire, context);
+    this.#answer = new Answer(wire, { taken: (bytes) => this.#visit.stream?.consumed(bytes), last: context.draining });
+    wire.onOver(() => this.callerGone());
   }
 
   /** `fault`: refuse it for this; `awaitsContinue`: the caller sends its body only after a 100. */
-  start(fault: Failure | null, awaitsContinue: boolean): void {
+  start(fault: Verdict | null, awaitsContinue: boolean): void {
     this.#awaitsContinue = awaitsContinue;
     try {
-      const request = this.#visit.read(this.#req, false);
+      const request = this.#visit.read(this.#wire, false);
       const { headers, method } = request;
       if (fault) {
-        this.#fail(fault);
+        this.#fail(fault.failure, fault.status);
         return;
       }
       if (method === "OPTIONS" && headers.origin && headers.preflight) {
@@ -70,7 +62,7 @@ export class Exchange implements StreamHandler {
         (refusal) => this.#fail(refusal),
       );
     } catch (error) {
-      this.#fail(this.#visit.failureOf(error));
+      this.#fail(fault?.failure ?? this.#visit.failureOf(error), fault?.status);
     }
   }
 
@@ -83,36 +75,34 @@ export class Exchange implements StreamHandler {
   }
 
   #forwardBody(): void {
-    if (!this.#hasBody) {
+    if (!this.#wire.hasBody) {
       this.#visit.stream?.end();
       return;
     }
-    this.#req.on("data", (chunk: Buffer) => this.#bodyData(chunk));
-    this.#req.on("end", () => {
-      if (!this.#discarding) this.#visit.stream?.end();
-    });
+    this.#wire.readBody(
+      (chunk) => this.#bodyData(chunk),
+      () => {
+        if (!this.#discarding) this.#visit.stream?.end();
+      },
+    );
   }
 
   #bodyData(chunk: Buffer): void {
     this.#visit.record.bytesIn += chunk.length;
     const { stream } = this.#visit;
-    if (this.#discarding || stream === null) {
-      if (this.#answer.ended) this.#discarded += chunk.length;
-      if (this.#discarded > this.#context.limits.discardBytes) this.#req.socket.destroySoon();
-      return;
-    }
+    if (this.#discarding || stream === null) return;
     stream.data(chunk);
     if (stream.queued > PAUSE_ABOVE) this.#pause();
   }
 
   /** A watch outlives short waits, so that a fast upload makes one timer and not one for each. */
   #pause(): void {
-    this.#req.pause();
+    this.#wire.pause();
     const { clock, limits } = this.#context;
     this.#stall ??= watchStall({
       clock,
       within: limits.uploadStalled,
-      moved: () => (this.#req.isPaused() ? this.#visit.moved + this.#answer.bytes : null),
+      moved: () => (this.#wire.paused ? this.#visit.moved + this.#answer.bytes : null),
       over: (stalled) => {
         this.#stall = null;
         if (stalled) this.#spoilt(this.#visit.stalled(limits.uploadStalled));
@@ -120,26 +110,13 @@ export class Exchange implements StreamHandler {
     });
   }
 
-  /** Reads the rest of a body that nobody wants, within bounds: who is still writing would else never read our answer. */
   #discardRest(): void {
-    if (this.#discardTimer || !this.#hasBody || this.#req.complete) return;
     this.#discarding = true;
-    if (this.#visit.stream === null) this.#req.on("data", (chunk: Buffer) => this.#bodyData(chunk));
-    const { clock, limits } = this.#context;
-    const { socket } = this.#req;
-    this.#discardTimer = clock.schedule(clock.now() + limits.discardWithin, () => socket.destroy());
-    // Once the answer has left, node:http tells the request no more that its socket closed.
-    const over = () => {
-      this.#discardTimer?.[Symbol.dispose]();
-      socket.off("close", over);
-    };
-    this.#req.once("close", over);
-    socket.once("close", over);
-    this.#req.resume();
+    this.#wire.discardRest();
   }
 
   accepted(): void {
-    if (this.#awaitsContinue && !this.#answer.started) this.#res.writeContinue();
+    if (this.#awaitsContinue && !this.#answer.started) this.#wire.sayContinue();
   }
 
   head(payload: Uint8Array): void {
@@ -178,7 +155,7 @@ export class Exchange implements StreamHandler {
     }
     this.#answered = true;
     this.#answer.end();
-    if (this.#hasBody && !this.#req.complete) process.nextTick(settleBody, this);
+    if (this.#wire.hasBody && !this.#wire.bodyWhole) process.nextTick(settleBody, this);
   }
 
   /** @internal The answer is whole and the body is not: a STOP may have come with the END. */
@@ -188,15 +165,15 @@ export class Exchange implements StreamHandler {
   }
 
   stopped(): void {
-    if (!this.#hasBody || this.#req.complete) return;
+    if (!this.#wire.hasBody || this.#wire.bodyWhole) return;
     this.#discarding = true;
     this.#visit.stream?.end();
-    this.#req.resume();
+    this.#wire.resume();
   }
 
   sent(): void {
     const { stream } = this.#visit;
-    if (this.#req.isPaused() && stream && stream.queued < RESUME_BELOW) this.#req.resume();
+    if (this.#wire.paused && stream && stream.queued < RESUME_BELOW) this.#wire.resume();
   }
 
   reset({ failure }: Reset): void {
@@ -221,20 +198,20 @@ export class Exchange implements StreamHandler {
     this.#fail(reason);
   }
 
-  #fail(reason: Failure): void {
+  #fail(reason: Failure, http?: number): void {
     if (this.#answer.ended) return;
     this.#visit.record.failure = reason;
-    this.#answer.fail(reason, this.#visit.traceId, this.#visit.extra);
+    this.#answer.fail(reason, this.#visit.traceId, this.#visit.extra, http);
     this.#discardRest();
   }
 
-  /** The answer has left, or its socket has. */
+  /** The answer has left, or its caller has. */
   callerGone(): void {
     if (this.#over) return;
     this.#over = true;
     this.#stall?.[Symbol.dispose]();
     const { record } = this.#visit;
-    const whole = this.#res.writableFinished;
+    const whole = this.#wire.left;
     if (!whole && record.failure === null) record.failure = failure("cancelled", "the caller closed the connection");
     if (!whole || !this.#answered) this.#visit.cancel("the caller closed the connection");
     this.#visit.finish(this.#answer.status, this.#answer.bytes);
@@ -242,16 +219,10 @@ export class Exchange implements StreamHandler {
   }
 }
 
-/** Known before the headers are checked: node:http emits nothing for a body that is not there. */
-const announcesBody = ({ headers }: IncomingMessage): boolean =>
-  headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
-
-/** node:http's own error for a header that may not be written. */
+/** Node's own error for a header that may not be written. */
 const unfit = (cause: Error) =>
   failed("protocol", "the cluster's answer has a header that is not valid HTTP: its head was not passed on", cause);
 
 function settleBody(exchange: Exchange): void {
   exchange.settleBody();
 }
-
-function ignore(): void {}

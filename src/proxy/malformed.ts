@@ -3,23 +3,16 @@ import type { Socket } from "node:net";
 import { type Failure, failure } from "../../actors/failure.ts";
 import { httpFailure } from "../status.ts";
 import { RequestRecord } from "./request-record.ts";
-import { beginTrace } from "./trace.ts";
+import { beginTrace, type RequestTrace } from "./trace.ts";
 import { rawHead } from "./upgrade.ts";
 import type { VisitContext } from "./visit.ts";
-
-type Verdict = { readonly failure: Failure; readonly status: number };
+import type { Verdict } from "./wire.ts";
 
 function verdictOf(fault: NodeJS.ErrnoException | Failure, { limits }: VisitContext): Verdict {
   if ("reason" in fault && !(fault instanceof Error)) return { failure: fault, status: 400 };
   switch (fault.code) {
     case "HPE_HEADER_OVERFLOW":
-      return {
-        failure: failure(
-          "too-large",
-          `the request's headers are larger than ${limits.maxHeaderBytes} bytes: send fewer`,
-        ),
-        status: 431,
-      };
+      return tooLargeHeaders(limits);
     case "ERR_HTTP_REQUEST_TIMEOUT":
       return {
         failure: failure("deadline", `the request's headers did not come within ${limits.headersTimeout} ms`),
@@ -33,14 +26,25 @@ function verdictOf(fault: NodeJS.ErrnoException | Failure, { limits }: VisitCont
   }
 }
 
+export const tooLargeHeaders = ({ maxHeaderBytes }: VisitContext["limits"]): Verdict => ({
+  failure: failure("too-large", `the request's headers are larger than ${maxHeaderBytes} bytes: send fewer`),
+  status: 431,
+});
+
+/** A record as for any request, of what was none. */
+export function recordRefusal({ failure, status }: Verdict, context: VisitContext): RequestTrace {
+  const trace = beginTrace(context.tracer, "");
+  const record = new RequestRecord("", context.protocol, trace, context.clock.now());
+  record.failure = failure;
+  record.status = status;
+  record.finish(context.clock.now(), context.log, context.metrics);
+  return trace;
+}
+
 /** Ends the socket either way; a record is written as for any request. */
 export function refuseBytes(socket: Socket, fault: NodeJS.ErrnoException | Failure, context: VisitContext): void {
   const verdict = verdictOf(fault, context);
-  const trace = beginTrace(context.tracer, "");
-  const record = new RequestRecord("", trace, context.clock.now());
-  record.failure = verdict.failure;
-  record.status = verdict.status;
-  record.finish(context.clock.now(), context.log, context.metrics);
+  const trace = recordRefusal(verdict, context);
   if (!socket.writable) {
     socket.destroy();
     return;

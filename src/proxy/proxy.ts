@@ -6,16 +6,19 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Socket } from "node:net";
 import type { Tracer } from "@opentelemetry/api";
 import { Bag, type Place } from "../../actors/bag.ts";
-import { type Failure, failure } from "../../actors/failure.ts";
+import { failure } from "../../actors/failure.ts";
 import type { Auth, TokenId } from "../auth/auth.ts";
 import type { Router } from "../cluster/router.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
 import { Exchange } from "./exchange.ts";
+import { Http1Wire } from "./http1-wire.ts";
+import { CallerSession } from "./http2-session.ts";
 import { refuseBytes } from "./malformed.ts";
 import type { ProxyLog, ProxyMetrics } from "./request-record.ts";
 import { normalPrefix } from "./target.ts";
 import { Upgrade } from "./upgrade.ts";
 import type { ProxyLimits, VisitContext } from "./visit.ts";
+import type { Verdict, Wire } from "./wire.ts";
 
 export type ProxyOptions = {
   readonly router: Router;
@@ -33,10 +36,10 @@ export type ProxyOptions = {
 };
 
 export interface KubernetesProxy extends AsyncDisposable {
-  /** What the listener shall offer. HTTP/2 joins here. */
+  /** What the listener shall offer. */
   readonly alpnProtocols: readonly string[];
   onSocket(socket: Socket, alpn: string): void;
-  /** From now on every answer is its socket's last; sockets that stay idle are closed a little later. */
+  /** From now on every answer is its socket's last, and no HTTP/2 session takes a request; what stays idle is closed a little later. */
   drain(): void;
   readonly openSockets: number;
   /** Upgraded connections included. */
@@ -52,6 +55,9 @@ const LIMITS: ProxyLimits = {
   idleGrace: 15_000,
   discardBytes: 64 * 1024 * 1024,
   discardWithin: 30_000,
+  maxStreams: 250,
+  maxBodyBytes: 32 * 1024 * 1024,
+  maxNuisance: 1_000,
   uploadStalled: 300_000,
   upgradeStalled: 4 * 3_600_000,
 };
@@ -61,11 +67,13 @@ export const createProxy = (options: ProxyOptions): KubernetesProxy => new HttpP
 type Active = Exchange | Upgrade;
 
 class HttpProxy implements KubernetesProxy {
-  readonly alpnProtocols = ["http/1.1"];
+  readonly alpnProtocols = ["h2", "http/1.1"];
   readonly #context: VisitContext;
+  readonly #http2Context: VisitContext;
   readonly #server: Server;
   /** What is under way on each socket. */
   readonly #sockets = new Map<Socket, Bag<Active>>();
+  readonly #sessions = new Set<CallerSession>();
   readonly #revocations: Disposable;
   #active = 0;
   #draining = false;
@@ -75,16 +83,20 @@ class HttpProxy implements KubernetesProxy {
 
   constructor({ limits, urlPathPrefix = "/", allowedOrigins = [], version = "", ...options }: ProxyOptions) {
     const merged = { ...LIMITS, ...limits };
+    const by = version ? `kas/${version}` : "kas";
     this.#context = {
       ...options,
+      protocol: "http/1.1",
+      answerVia: `1.1 ${by}`,
       clock: options.clock ?? systemClock,
       prefix: normalPrefix(urlPathPrefix),
       allowedOrigins,
-      via: version ? `1.1 kas/${version}` : "1.1 kas",
+      via: `1.1 ${by}`,
       acceptWithin: merged.acceptWithin,
       limits: merged,
       draining: () => this.#draining,
     };
+    this.#http2Context = { ...this.#context, protocol: "h2", via: `2 ${by}` };
     this.#server = this.#createServer(merged);
     this.#revocations = options.access.onRevoked((tokens) => this.#revoked(tokens));
   }
@@ -97,21 +109,27 @@ class HttpProxy implements KubernetesProxy {
     return this.#active;
   }
 
-  onSocket(socket: Socket, _alpn: string): void {
+  onSocket(socket: Socket, alpn: string): void {
     if (this.#disposed) {
       socket.destroy();
       return;
     }
-    this.#sockets.set(socket, new Bag());
+    const on = new Bag<Active>();
+    this.#sockets.set(socket, on);
     socket.once("close", () => this.#socketClosed(socket));
-    this.#server.emit("connection", socket);
+    if (alpn === "h2") this.#serveHttp2(socket, on);
+    else this.#server.emit("connection", socket);
   }
 
   drain(): void {
     if (this.#draining) return;
     this.#draining = true;
     const { clock, limits } = this.#context;
-    this.#idleTimer = clock.schedule(clock.now() + limits.idleGrace, () => this.#server.closeIdleConnections());
+    for (const session of this.#sessions) session.drain();
+    this.#idleTimer = clock.schedule(clock.now() + limits.idleGrace, () => {
+      this.#server.closeIdleConnections();
+      for (const session of this.#sessions) session.closeIfIdle();
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -150,13 +168,28 @@ class HttpProxy implements KubernetesProxy {
     return server;
   }
 
-  #exchange(req: IncomingMessage, res: ServerResponse, fault: Failure | null, awaitsContinue: boolean): void {
+  #serveHttp2(socket: Socket, on: Bag<Active>): void {
+    const context = this.#http2Context;
+    const session = new CallerSession(socket, context, (wire, fault, awaitsContinue) => {
+      this.#begin(wire, on, context).start(fault, awaitsContinue);
+    });
+    this.#sessions.add(session);
+    socket.once("close", () => this.#sessions.delete(session));
+    if (this.#draining) session.drain();
+  }
+
+  #exchange(req: IncomingMessage, res: ServerResponse, fault: Verdict | null, awaitsContinue: boolean): void {
     const on = this.#sockets.get(req.socket);
     if (on === undefined) return;
-    const exchange = new Exchange(req, res, this.#context, () => this.#done(place));
+    const exchange = this.#begin(new Http1Wire(req, res, this.#context), on, this.#context);
+    exchange.start(on.size > this.#context.limits.maxPipelined ? TOO_MANY : fault, awaitsContinue);
+  }
+
+  #begin(wire: Wire, on: Bag<Active>, context: VisitContext): Exchange {
+    const exchange = new Exchange(wire, context, () => this.#done(place));
     const place = on.add(exchange);
     this.#active += 1;
-    exchange.start(on.size > this.#context.limits.maxPipelined ? TOO_MANY : fault, awaitsContinue);
+    return exchange;
   }
 
   #upgrade(req: IncomingMessage, socket: Socket, head: Buffer): void {
@@ -196,6 +229,12 @@ class HttpProxy implements KubernetesProxy {
   }
 }
 
-const TOO_MANY = failure("busy", "too many requests were begun on one connection: wait for answers, or open another");
-const UNKNOWN_EXPECTATION = failure("invalid", "bad request: the only Expect that is understood is 100-continue");
+const TOO_MANY: Verdict = {
+  failure: failure("busy", "too many requests were begun on one connection: wait for answers, or open another"),
+  status: 429,
+};
+const UNKNOWN_EXPECTATION: Verdict = {
+  failure: failure("invalid", "bad request: the only Expect that is understood is 100-continue"),
+  status: 400,
+};
 const CONNECT_REFUSED = failure("invalid", "bad request: CONNECT is not served here");

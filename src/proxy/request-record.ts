@@ -10,6 +10,9 @@ import type { RequestTrace } from "./trace.ts";
 
 export type Outcome = "ok" | "client_error" | "upstream_error" | "agent_error" | "no_agent" | "kas_error";
 
+/** As ALPN names them. */
+export type Protocol = "http/1.1" | "h2";
+
 export interface ProxyMetrics {
   request(methodClass: MethodClass, outcome: Outcome, seconds: number): void;
 }
@@ -23,6 +26,7 @@ export type AccessRecord = {
   readonly callerId: string;
   /** User impersonated; "" for the agent itself. */
   readonly as: string;
+  readonly protocol: Protocol;
   readonly method: string;
   /** "kubernetes", or the name of the in-cluster service. */
   readonly target: string;
@@ -64,6 +68,7 @@ const OUTCOMES: Partial<Record<FailureCode, Outcome>> = {
 export class RequestRecord {
   readonly trace: RequestTrace;
   readonly #method: string;
+  readonly #protocol: Protocol;
   readonly #began: Millis;
   agentId: AgentId | 0 = 0;
   caller: Caller | null = null;
@@ -77,8 +82,9 @@ export class RequestRecord {
   route: Route | null = null;
   failure: Failure | null = null;
 
-  constructor(method: string, trace: RequestTrace, now: Millis) {
+  constructor(method: string, protocol: Protocol, trace: RequestTrace, now: Millis) {
     this.#method = method;
+    this.#protocol = protocol;
     this.trace = trace;
     this.#began = now;
   }
@@ -104,6 +110,7 @@ export class RequestRecord {
       callerKind: this.caller?.kind ?? "",
       callerId: this.caller?.id ?? "",
       as: this.caller?.as?.user ?? "",
+      protocol: this.#protocol,
       method: this.#method,
       target: this.target,
       verb,
@@ -134,6 +141,7 @@ export class RequestRecord {
     if (span.isRecording()) {
       span.setAttributes({
         "http.request.method": record.method,
+        "network.protocol.version": record.protocol === "h2" ? "2" : "1.1",
         "http.response.status_code": record.status,
         "kas.agent.id": record.agentId,
         "kas.caller.type": record.callerKind,

@@ -13,6 +13,7 @@ import { decodeHead, decodeTrailer, type Head } from "../link/messages.ts";
 import type { Reset, StreamHandler } from "../link/stream.ts";
 import { Answer } from "./answer.ts";
 import { answerHeaders } from "./answer-headers.ts";
+import { Http1Wire } from "./http1-wire.ts";
 import { watchStall } from "./stall.ts";
 import { Visit, type VisitContext } from "./visit.ts";
 
@@ -142,14 +143,14 @@ export class Upgrade implements StreamHandler {
     this.#early = null;
     const res = new ServerResponse(this.#req);
     res.shouldKeepAlive = false;
-    res.on("error", ignore);
     res.assignSocket(this.#socket);
     res.on("finish", () => {
       res.detachSocket(this.#socket);
       this.#socket.destroySoon();
     });
     this.#socket.resume();
-    this.#answer = new Answer(res, { taken: (bytes) => this.#visit.stream?.consumed(bytes), last: () => true });
+    const wire = new Http1Wire(this.#req, res, this.#context);
+    this.#answer = new Answer(wire, { taken: (bytes) => this.#visit.stream?.consumed(bytes), last: () => true });
     return this.#answer;
   }
 

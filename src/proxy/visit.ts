@@ -2,7 +2,6 @@
  * What an ordinary request and an upgrade have in common: from the raw head to a stream at the router, at most one, and
  * never after the caller has gone or was refused.
  */
-import type { IncomingMessage } from "node:http";
 import type { Tracer } from "@opentelemetry/api";
 import type { Millis } from "../../actors/actor.ts";
 import { type Failure, failure } from "../../actors/failure.ts";
@@ -13,10 +12,18 @@ import type { FlatHeaders } from "../link/messages.ts";
 import type { StreamHandler } from "../link/stream.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { failureOf } from "../status.ts";
-import { type AdmissionOptions, admit, checkOrigin, credentialOf, type ReadRequest, readRequest } from "./admission.ts";
+import {
+  type AdmissionOptions,
+  admit,
+  checkOrigin,
+  credentialOf,
+  type RawRequest,
+  type ReadRequest,
+  readRequest,
+} from "./admission.ts";
 import type { AnswerPolicy } from "./answer-headers.ts";
 import { corsHeaders } from "./cors.ts";
-import { type ProxyLog, type ProxyMetrics, RequestRecord } from "./request-record.ts";
+import { type Protocol, type ProxyLog, type ProxyMetrics, RequestRecord } from "./request-record.ts";
 import { stalledUpload } from "./stall.ts";
 import { beginTrace } from "./trace.ts";
 
@@ -34,6 +41,11 @@ export type ProxyLimits = {
   /** A body that nobody wants is read on this far and this long, so that its sender reads our answer. */
   readonly discardBytes: number;
   readonly discardWithin: Millis;
+  /** What an HTTP/2 connection may do at once: requests, and bytes of bodies that their agents have not taken. */
+  readonly maxStreams: number;
+  readonly maxBodyBytes: number;
+  /** Pings and settings of one HTTP/2 connection in ten seconds; a request taken back unanswered counts twice. */
+  readonly maxNuisance: number;
   /** An upload of which nothing was taken, while nothing was answered either, ends after this. */
   readonly uploadStalled: Millis;
   /** The same for an upgraded connection. */
@@ -41,6 +53,10 @@ export type ProxyLimits = {
 };
 
 export type VisitContext = AdmissionOptions & {
+  /** What the caller speaks. */
+  readonly protocol: Protocol;
+  /** Our entry in Via of answers: agents speak HTTP/1.1 to clusters. */
+  readonly answerVia: string;
   readonly router: Router;
   readonly access: Pick<Auth, "proxyAccess">;
   readonly log: ProxyLog;
@@ -62,11 +78,11 @@ export class Visit {
   #browser = false;
   #over = false;
 
-  constructor(req: IncomingMessage, context: VisitContext) {
+  constructor(req: RawRequest, context: VisitContext) {
     this.#context = context;
     this.#base = context.prefix.slice(0, -1);
     const trace = beginTrace(context.tracer, traceparentOf(req.rawHeaders));
-    this.record = new RequestRecord(req.method ?? "", trace, context.clock.now());
+    this.record = new RequestRecord(req.method ?? "", context.protocol, trace, context.clock.now());
     this.extra = ["x-kas-trace-id", trace.traceId];
   }
 
@@ -79,7 +95,7 @@ export class Visit {
   }
 
   /** Everything the bytes of the head can tell; throws `Failed`. */
-  read(req: IncomingMessage, upgrade: boolean): ReadRequest {
+  read(req: RawRequest, upgrade: boolean): ReadRequest {
     const request = readRequest(req, upgrade, this.#context);
     const { target, headers } = request;
     if (target.target.type === "service") this.#base += `/services/${target.target.name}`;
@@ -152,7 +168,7 @@ export class Visit {
   }
 
   get policy(): AnswerPolicy {
-    return { base: this.#base, browser: this.#browser, via: this.#context.via, extra: this.extra };
+    return { base: this.#base, browser: this.#browser, via: this.#context.answerVia, extra: this.extra };
   }
 
   /** A bug is logged here and only here. */

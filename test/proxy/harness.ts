@@ -9,8 +9,10 @@ import type { Auth, ProxyAccess, ProxyCredential, TokenId } from "../../src/auth
 import type { RoutedStream, RouteRequest, Router } from "../../src/cluster/router.ts";
 import { encodeHead, type Head } from "../../src/link/messages.ts";
 import type { Stream, StreamHandler } from "../../src/link/stream.ts";
+import { listen } from "../../src/net/listener.ts";
 import { createProxy, type KubernetesProxy, type ProxyOptions } from "../../src/proxy/proxy.ts";
 import type { AccessRecord, Outcome } from "../../src/proxy/request-record.ts";
+import type { CertificateFiles, Pair } from "../net/certificate-files.ts";
 import { type StreamEnd, streamPair } from "../support/stream-pair.ts";
 
 /** What the agent does with a request. */
@@ -165,6 +167,19 @@ export async function startProxy(behaviour: Behaviour, options: HarnessOptions =
       expect(access.subscribers).toBe(0);
     },
   };
+}
+
+/** The same proxy behind a listener of ours with TLS on. */
+export async function serveTls({ proxy }: Harness, files: CertificateFiles, pair: Pair) {
+  files.write(pair);
+  const { certificateFile, keyFile } = files;
+  const listener = await listen({
+    address: "127.0.0.1:0",
+    tls: { certificateFile, keyFile },
+    alpnProtocols: proxy.alpnProtocols,
+    onSocket: (socket, alpn) => proxy.onSocket(socket, alpn),
+  });
+  return Object.assign(listener, { port: Number(listener.address.split(":")[1]) });
 }
 
 /** Waits for a condition, turn by turn of the event loop. */

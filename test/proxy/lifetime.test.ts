@@ -90,6 +90,7 @@ describe("the record of a request", () => {
       callerKind: "pat",
       callerId: "alice",
       as: "alice",
+      protocol: "http/1.1",
       method: "GET",
       target: "kubernetes",
       verb: "get",

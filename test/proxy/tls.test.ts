@@ -1,31 +1,17 @@
 /** The proxy behind the listener with TLS on, as operators run it. */
 import { randomBytes } from "node:crypto";
 import { request as httpsRequest } from "node:https";
-import type { Socket } from "node:net";
 import { buffer } from "node:stream/consumers";
 import { connect as tlsConnect } from "node:tls";
 import { beforeAll, describe, expect, it } from "vitest";
 import { failure } from "../../actors/failure.ts";
-import { listen } from "../../src/net/listener.ts";
 import { CertificateFiles, makePair, type Pair } from "../net/certificate-files.ts";
-import { type Behaviour, echoing, type Harness, head, request, startProxy, until } from "./harness.ts";
+import { type Behaviour, echoing, head, request, serveTls, startProxy, until } from "./harness.ts";
 
 let pair: Pair;
 beforeAll(async () => {
   pair = await makePair("kas");
 });
-
-async function serveTls(kas: Harness, files: CertificateFiles) {
-  files.write(pair);
-  const { certificateFile, keyFile } = files;
-  const listener = await listen({
-    address: "127.0.0.1:0",
-    tls: { certificateFile, keyFile },
-    alpnProtocols: kas.proxy.alpnProtocols,
-    onSocket: (socket: Socket, alpn) => kas.proxy.onSocket(socket, alpn),
-  });
-  return Object.assign(listener, { port: Number(listener.address.split(":")[1]) });
-}
 
 function dial(port: number) {
   const options = { port, host: "127.0.0.1", rejectUnauthorized: false, allowHalfOpen: true };
@@ -45,7 +31,7 @@ describe("over TLS", () => {
   it("an upload comes back unchanged", async () => {
     using files = new CertificateFiles();
     await using kas = await startProxy(echoing);
-    await using listener = await serveTls(kas, files);
+    await using listener = await serveTls(kas, files, pair);
     const body = randomBytes(3 * 1024 * 1024);
     const answer = await new Promise<Buffer>((resolve, reject) => {
       const options = {
@@ -74,7 +60,7 @@ describe("over TLS", () => {
     };
     using files = new CertificateFiles();
     await using kas = await startProxy(echo);
-    await using listener = await serveTls(kas, files);
+    await using listener = await serveTls(kas, files, pair);
     const { socket, seen } = dial(listener.port);
     const auth = "Authorization: Bearer pat:1:agent\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n";
     socket.write(request("POST /api/v1/namespaces/a/pods/b/exec", auth));
@@ -93,7 +79,7 @@ describe("over TLS", () => {
       cut = () => stream.reset({ failure: failure("outcome-unknown", "lost"), unprocessed: false });
       return {};
     });
-    await using listener = await serveTls(kas, files);
+    await using listener = await serveTls(kas, files, pair);
     const { socket, seen } = dial(listener.port);
     socket.write(request("GET /api"));
     await until(() => seen.text.includes("half"), "half of it");

@@ -13,6 +13,11 @@ const STREAM_WINDOW = 4 * MIB;
 const sessionOf = (message: unknown): ServerHttp2Session | undefined =>
   (message as { readonly stream?: { readonly session?: ServerHttp2Session } }).stream?.session;
 
+const kept = new WeakSet<ServerHttp2Session>();
+
+/** Its owner chose its windows. */
+export const keepsItsWindows = (session: ServerHttp2Session): void => void kept.add(session);
+
 /** Widens the sessions of this process that `applies` picks, from now until it is disposed. */
 export function widenServerWindows(applies: (session: ServerHttp2Session) => boolean = () => true): Disposable {
   const seen = new WeakSet<ServerHttp2Session>();
@@ -20,7 +25,7 @@ export function widenServerWindows(applies: (session: ServerHttp2Session) => boo
     const session = sessionOf(message);
     if (!session || session.destroyed || seen.has(session)) return;
     seen.add(session);
-    if (!applies(session)) return;
+    if (kept.has(session) || !applies(session)) return;
     session.setLocalWindowSize(SESSION_WINDOW);
     session.settings({ initialWindowSize: STREAM_WINDOW });
   };
