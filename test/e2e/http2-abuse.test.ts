@@ -20,10 +20,11 @@ describe.skipIf(!nats)("HTTP/2 abuse", () => {
   let gate: LeakGate;
   printLogsOnFailure(() => cluster);
 
+  const ca = () => cluster.certificates?.ca ?? "";
   const small = async () => {
     const begun = performance.now();
     const url = cluster.proxyUrl(0, "services/upstream/hello");
-    const answer = await fetchText(url, { headers: cluster.credential(1) });
+    const answer = await fetchText(url, { headers: cluster.credential(1), ca: ca() });
     expect(answer).toMatchObject({ status: 200, text: "hello" });
     return performance.now() - begun;
   };
@@ -34,7 +35,7 @@ describe.skipIf(!nats)("HTTP/2 abuse", () => {
 
   beforeAll(async () => {
     upstream = await Upstream.listen();
-    cluster = await Cluster.start({ nodes: 2 });
+    cluster = await Cluster.start({ nodes: 2, tls: "proxy" });
     await cluster.agent({ id: 1, on: [0], services: { upstream: upstream.url } });
     for (let i = 0; i < 20; i++) await small();
     gate = await cluster.leakGate();
@@ -44,7 +45,7 @@ describe.skipIf(!nats)("HTTP/2 abuse", () => {
     await upstream?.[Symbol.asyncDispose]();
   });
 
-  it.each(["agent", "api"] as const)(
+  it.each(["agent", "api", "kubernetes_api"] as const)(
     "on the listener %s: others are served meanwhile and memory stays flat",
     async (name) => {
       const address = cluster.node(0).address(name);
@@ -53,9 +54,11 @@ describe.skipIf(!nats)("HTTP/2 abuse", () => {
       for (const kind of ATTACKS) {
         const before = rss();
         let over = false;
-        const attacked = attack(kind, address, PIECES, WITHIN).finally(() => {
-          over = true;
-        });
+        const attacked = attack(kind, address, PIECES, WITHIN, name === "kubernetes_api" ? ca() : undefined).finally(
+          () => {
+            over = true;
+          },
+        );
         const waits: number[] = [];
         while (!over) waits.push(await small());
         const closed = await attacked;

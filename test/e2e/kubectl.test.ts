@@ -38,6 +38,15 @@ describe.skipIf(!parts)("kubectl through the other node", () => {
 
   const through = async (...args: readonly string[]) => await kubectl(config, args, { within: 45_000 });
 
+  /** Records of requests that the first node wrote. */
+  const requests = () =>
+    cluster
+      .node(0)
+      .child.stderr()
+      .split("\n")
+      .filter((line) => line.includes('"msg":"request"'))
+      .map((line): Readonly<Record<string, unknown>> => JSON.parse(line));
+
   it("gets pods", async () => {
     const pods = await remoteHop(cluster.node(0), async () => await through("get", "pods"));
 
@@ -174,6 +183,24 @@ describe.skipIf(!parts)("kubectl through the other node", () => {
       expect(entry.responseStatus.code).toBe(403);
       expect(entry.user.username).toBe("system:serviceaccount:agentk:agentk");
     }
+    await gate.check();
+  });
+
+  it("speaks HTTP/2, and HTTP/1.1 only where a connection is upgraded", async () => {
+    const before = requests().length;
+    await remoteHop(cluster.node(0), async () => {
+      expect(await through("get", "pods")).toMatchObject({ code: 0 });
+      expect(await through("logs", "--tail=1", POD)).toMatchObject({ code: 0 });
+      expect(await through("exec", POD, "--", "true")).toMatchObject({ code: 0 });
+    });
+    const seen = await until("their records", () => {
+      const since = requests().slice(before);
+      return since.some(({ upgrade }) => upgrade) && since.some(({ resource }) => resource === "pods/log") && since;
+    });
+
+    const [upgraded, others] = [seen.filter(({ upgrade }) => upgrade), seen.filter(({ upgrade }) => !upgrade)];
+    expect(new Set(upgraded.map(({ protocol }) => protocol))).toEqual(new Set(["http/1.1"]));
+    expect(new Set(others.map(({ protocol }) => protocol))).toEqual(new Set(["h2"]));
     await gate.check();
   });
 

