@@ -278,17 +278,14 @@ function connection(state: Membership, connected: boolean, settings: MembershipS
     if (peer.state === "lost") state.peers.delete(peer.node);
   }
   if (state.phase === "joining") return openWindow(next, settings, now);
-  const [settled, effects] = settle(next);
-  const [back, beats] = beat({ ...settled, sweepAt: now + sweepEvery(settings) }, settings, true, now);
+  const [settled, effects] = settle({ ...next, sweepAt: now + sweepEvery(settings) });
+  const [back, beats] = beat(settled, settings, true, now);
   return [back, [...effects, ...beats]];
 }
 
-function announce(
-  state: Membership,
-  phase: "up" | "draining",
-  settings: MembershipSettings,
-  now: Millis,
-): MembershipStep {
+type Announcing = "up" | "draining";
+
+function announce(state: Membership, phase: Announcing, settings: MembershipSettings, now: Millis): MembershipStep {
   const [settled, effects] = settle({ ...state, phase });
   const [next, beats] = beat(settled, settings, false, now);
   return [next, [...effects, ...beats]];
