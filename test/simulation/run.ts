@@ -25,6 +25,8 @@ let bytes = 0;
 const frames = values.frames === true;
 const tracing = values.trace || frames ? { line: (line: string) => console.log(line), frames } : null;
 
+const PROGRESS_EVERY = 100;
+
 function add(run: Run): void {
   seeds++;
   requests += run.requests;
@@ -32,6 +34,12 @@ function add(run: Run): void {
   executions += run.executions;
   bytes += run.bytes;
   for (const [outcome, n] of run.outcomes) outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + n);
+  if (seeds % PROGRESS_EVERY === 0)
+    console.error(`${seeds} of ${count} seeds, ${requests} requests, ${violations} violations`);
+  if (2 * (run.outcomes.get("done") ?? 0) <= run.requests) {
+    violations++;
+    console.log(`seed ${run.seed}: fewer than half of its ${run.requests} requests were served`);
+  }
   if (run.violations.length === 0) return;
   console.log(`seed ${run.seed}: ${run.violations.length} violations`);
   for (const violation of run.violations.slice(0, 5)) console.log(`  ${violation}`);
