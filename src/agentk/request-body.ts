@@ -8,6 +8,7 @@ export class RequestBody {
   #waiting: Buffer[] = [];
   #readable: Readable | null = null;
   #ended = false;
+  #due = false;
 
   get ended(): boolean {
     return this.#ended;
@@ -15,12 +16,15 @@ export class RequestBody {
 
   push(bytes: Uint8Array): void {
     const chunk = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    if (this.#readable) this.#readable.push(chunk);
-    else this.#waiting.push(chunk);
+    this.#waiting.push(chunk);
+    if (!this.#readable || this.#due) return;
+    this.#due = true;
+    setImmediate(this.#flush);
   }
 
   end(): void {
     this.#ended = true;
+    this.#flush();
     this.#readable?.push(null);
   }
 
@@ -47,4 +51,12 @@ export class RequestBody {
     this.#waiting = [];
     this.#readable?.destroy();
   }
+
+  /** HTTP/2 gives its frames of 16 KiB one by one; the upstream gets those of a turn in one write. */
+  readonly #flush = (): void => {
+    this.#due = false;
+    if (!this.#readable || this.#waiting.length === 0) return;
+    const [first, ...more] = this.take();
+    this.#readable.push(more.length > 0 && first ? Buffer.concat([first, ...more]) : first);
+  };
 }

@@ -13,8 +13,9 @@ import { watchStall } from "./stall.ts";
 import { Visit, type VisitContext } from "./visit.ts";
 import type { Verdict, Wire } from "./wire.ts";
 
-const PAUSE_ABOVE = 64 * 1024;
-const RESUME_BELOW = 32 * 1024;
+/** Stopping and starting a socket costs more than the chunk it comes with, so not at each chunk. */
+const PAUSE_ABOVE = 192 * 1024;
+const RESUME_BELOW = 96 * 1024;
 
 export class Exchange implements StreamHandler {
   readonly #visit: Visit;
