@@ -20,6 +20,7 @@ export function flameGraph(title: string, profile: CpuProfile, window: Window): 
   const height = TOP + (deepest + 1) * LINE + 8;
   const seconds = (root.micros / 1e6).toFixed(1);
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" font-family="ui-monospace, Menlo, Consolas, monospace" font-size="11">
+<title>${escaped(title)}</title>
 <rect width="100%" height="100%" fill="#fff"/>
 <text x="12" y="24" font-size="16" font-weight="bold">${escaped(title)}</text>
 <text id="said" x="12" y="44" fill="#555">${seconds} s on the CPU. Blue: this project; orange: packages; grey: node and V8. Click a box to widen it, the first row to go back.</text>

@@ -26,6 +26,7 @@ export function plot(findings: readonly Finding[]): string {
   });
   const height = barsEnd + 40 + Math.ceil(groups.size / 2) * PANEL.height;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" font-family="Helvetica, Arial, sans-serif" font-size="12" fill="${TEXT}">
+<title>Measured beside promised, and latency by percentile</title>
 <rect width="100%" height="100%" fill="#fff"/>
 <text x="20" y="28" font-size="16" font-weight="bold">Measured beside promised</text>
 <text x="20" y="48" fill="${FAINT}">1 × is the target, to the right is better; blue met, orange missed</text>
