@@ -37,7 +37,7 @@ describe("the plot", () => {
   it("has a bar for each target, as far from 1 as it was reached, and a line for each curve", () => {
     const svg = plot([...found, curve]);
 
-    expect(svg.match(/<title>/g)).toHaveLength(2);
+    expect(svg.match(/<title>/g), "one each, and the picture's own").toHaveLength(3);
     expect(svg).toContain("fast &amp; good");
     expect(svg).toContain("0.25 ×");
     expect(svg.match(/<polyline /g)).toHaveLength(1);
