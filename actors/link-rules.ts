@@ -4,11 +4,15 @@ import { MIB, STREAM_FLOOR } from "./credit.ts";
 
 export type LinkRules = {
   readonly helloWithin: Millis;
+  /** PING after this long without a frame while a stream is open (peer links: always). */
   readonly pingAfter: Millis;
+  /** The same while nothing is open. */
   readonly idlePingAfter: Millis;
+  /** No frame for this long after a PING: the link is lost. */
   readonly pongWithin: Millis;
   /** Streams at once, both sides' together. */
   readonly maxStreams: number;
+  /** Our first stream id, so that tests reach the last. */
   readonly firstStream: number;
   /** OPENs and RESETs the other side may send in a second; above, its OPENs are refused. */
   readonly opensPerSecond: number;

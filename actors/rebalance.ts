@@ -59,7 +59,7 @@ const matters = (mean: number): number => Math.max(2, 0.1 * mean);
 const done = (mean: number, nodes: number): number => Math.max(1, (0.06 * mean) / nodes);
 const leastOf = (others: readonly Share[]): number => Math.min(...others.map(({ connections }) => connections));
 
-/** One empty node among many leaves each of them hardly more than its share: whoever has any gives some. */
+/** When one of many nodes is empty, none of the others is far above the mean: then each that is above it at all gives some. */
 function isUneven(over: number, mean: number, others: readonly Share[]): boolean {
   if (over > matters(mean)) return true;
   return over > done(mean, others.length + 1) && leastOf(others) < mean - matters(mean);

@@ -1,6 +1,6 @@
 /**
- * Which nodes are home for an agent. A pure function of the *set* of names: any two nodes that believe in the same
- * members compute the same table, in whatever order they heard of them; a name that comes or goes moves only its own slots.
+ * Which nodes are home for an agent. A pure function of the *set* of names: two nodes with the same members
+ * compute the same table, in any order they heard of them; a name that comes or goes moves only its own slots.
  */
 import HashRing from "hashring";
 import { hashText, mix, mixId } from "./hash.ts";

@@ -9,6 +9,7 @@ import { Failed, failed } from "../failed.ts";
 import type { Link } from "../link/link.ts";
 import type { Open, StreamClass } from "../link/messages.ts";
 import type { Reset, Stream, StreamHandler } from "../link/stream.ts";
+import { PassedOn } from "./passed-on.ts";
 import type { AgentChange, ConnectedAgent } from "./router.ts";
 import type { HolderPort, LocalConnection, Routing } from "./routing.ts";
 import type { RunningStream, RunningStreams } from "./running-stream.ts";
@@ -142,11 +143,10 @@ export function createHolder(routing: () => Routing): Holder {
 }
 
 /** Passes everything on and gives the stream's place back when it is over. */
-class Counted implements StreamHandler, HeldStream {
+class Counted extends PassedOn implements HeldStream {
   readonly connection: ConnectionId;
   readonly class: StreamClass;
   stream: Stream | null = null;
-  readonly #inner: StreamHandler;
   readonly #link: AgentLink;
   readonly #release: () => void;
   #over = false;
@@ -158,48 +158,29 @@ class Counted implements StreamHandler, HeldStream {
     streamClass: StreamClass,
     release: () => void,
   ) {
+    super(inner);
     this.connection = connection;
     this.class = streamClass;
-    this.#inner = inner;
     this.#link = link;
     this.#release = release;
   }
 
-  accepted() {
-    this.#inner.accepted();
-  }
-  head(payload: Uint8Array) {
-    this.#inner.head(payload);
-  }
-  data(bytes: Uint8Array) {
-    this.#inner.data(bytes);
-  }
-  trailer(payload: Uint8Array) {
-    this.#inner.trailer(payload);
-  }
-  end() {
-    this.#inner.end();
-  }
-  stopped() {
-    this.#inner.stopped();
-  }
   /** Why a link ended (its agent's token was revoked) is no verdict on the streams it carried. */
-  reset(reset: Reset) {
+  override reset(reset: Reset): void {
     const lost = this.#link.state === "closed";
-    this.#inner.reset(lost ? { ...reset, failure: failure("node-gone", reset.failure.reason) } : reset);
+    super.reset(lost ? { ...reset, failure: failure("node-gone", reset.failure.reason) } : reset);
   }
-  sent(bytes: number) {
-    this.#inner.sent(bytes);
-  }
-  cut(reason: Failure) {
+
+  cut(reason: Failure): void {
     if (this.#over) return;
     const reset: Reset = { failure: reason, unprocessed: false };
-    this.#inner.reset(reset);
+    this.inner.reset(reset);
     this.stream?.reset(reset);
   }
-  closed() {
+
+  override closed(): void {
     this.#over = true;
     this.#release();
-    this.#inner.closed();
+    super.closed();
   }
 }

@@ -1,4 +1,4 @@
-/** Tells membership, twice a second, when each peer link was last heard: any frame is a sign of life, whatever NATS says. */
+/** Tells membership, twice a second, when each peer link was last heard: a frame proves that its node lives also while NATS is silent. */
 import type { Millis } from "../../actors/actor.ts";
 import type { NodeId } from "../../actors/ids.ts";
 import type { Clock } from "../runtime/clock.ts";

@@ -6,6 +6,7 @@ import type { Bag } from "../../actors/bag.ts";
 import { type Failure, failure } from "../../actors/failure.ts";
 import type { StreamClass } from "../link/messages.ts";
 import type { Stream, StreamHandler } from "../link/stream.ts";
+import { PassedOn } from "./passed-on.ts";
 import type { Router } from "./router.ts";
 
 export interface RunningStream {
@@ -31,51 +32,27 @@ export function keepRunning(router: Router, running: Bag<RunningStream>): Router
   };
 }
 
-class Kept implements StreamHandler, RunningStream {
+class Kept extends PassedOn implements RunningStream {
   readonly class: StreamClass;
   stream: Stream | null = null;
-  readonly #inner: StreamHandler;
   readonly #leave: () => void;
   #over = false;
 
   constructor(streamClass: StreamClass, inner: StreamHandler, leave: () => void) {
+    super(inner);
     this.class = streamClass;
-    this.#inner = inner;
     this.#leave = leave;
   }
 
   cut({ code, reason }: Failure): void {
     if (this.#over) return;
-    this.#inner.reset({ failure: failure("outcome-unknown", reason), unprocessed: false });
+    this.inner.reset({ failure: failure("outcome-unknown", reason), unprocessed: false });
     this.stream?.reset({ failure: failure(code, reason), unprocessed: false });
   }
-  accepted() {
-    this.#inner.accepted();
-  }
-  head(payload: Uint8Array) {
-    this.#inner.head(payload);
-  }
-  data(bytes: Uint8Array) {
-    this.#inner.data(bytes);
-  }
-  trailer(payload: Uint8Array) {
-    this.#inner.trailer(payload);
-  }
-  end() {
-    this.#inner.end();
-  }
-  stopped() {
-    this.#inner.stopped();
-  }
-  reset(reset: Parameters<StreamHandler["reset"]>[0]) {
-    this.#inner.reset(reset);
-  }
-  sent(bytes: number) {
-    this.#inner.sent(bytes);
-  }
-  closed() {
+
+  override closed(): void {
     this.#over = true;
     this.#leave();
-    this.#inner.closed();
+    super.closed();
   }
 }

@@ -4,6 +4,7 @@
  */
 import type { Millis } from "../../actors/actor.ts";
 import type { Failure } from "../../actors/failure.ts";
+import type { LinkRules } from "../../actors/link-rules.ts";
 import type { CreditPool } from "../../actors/pool.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Stream, StreamHandler } from "./stream.ts";
@@ -88,24 +89,8 @@ export type LinkOptions = {
   readonly turn?: (run: () => void) => void;
 };
 
-export type LinkLimits = {
-  readonly helloWithin: Millis;
-  /** PING after this long without a frame while a stream is open (peer links: always). */
-  readonly pingAfter: Millis;
-  /** The same while nothing is open. */
-  readonly idlePingAfter: Millis;
-  /** No frame for this long after a PING: the link is lost. */
-  readonly pongWithin: Millis;
-  readonly maxStreams: number;
-  /** First stream id, so that tests reach the wrap. */
-  readonly firstStream: number;
-  /** OPENs and RESETs taken in a second; above it OPENs are refused with `busy`. */
-  readonly opensPerSecond: number;
-  /** Frames taken in a second that no credit bounds, beside one for each half KiB of ours; above it the link is closed. */
-  readonly controlsPerSecond: number;
-  /** Largest CTL taken; 0: none. */
-  readonly maxCtlBytes: number;
-};
+/** What one end grants the other; how much credit a stream starts with is said in its HELLO. */
+export type LinkLimits = Omit<LinkRules, "streamWindow">;
 
 export interface Link {
   /** Opens a stream with an encoded OPEN. `group` is whose turn it counts against (agent on a peer link, caller on an agent link). */

@@ -1,32 +1,15 @@
 /** Whom a node tells of its members, and what becomes of strangers that it is told of. */
 import { describe, expect, it } from "vitest";
-import type { NodeId, NodeName } from "../../actors/ids.ts";
-import { createMembership } from "../../actors/membership.ts";
-import type { Announced, Heartbeat } from "../../actors/view.ts";
-import { ROUTING_DEFAULTS } from "../../src/cluster/routing-settings.ts";
-import { simulate } from "../support/simulate.ts";
+import type { NodeId } from "../../actors/ids.ts";
+import { hear, joinedNode, type MembershipSim } from "../support/membership.ts";
 
-const settings = ROUTING_DEFAULTS.membership;
 const b = "b.9" as NodeId;
-
-const node = (changes: Partial<typeof settings> = {}) =>
-  simulate(createMembership({ ...settings, ...changes }, "a" as NodeName, 5, "", 1))
-    .tell({ type: "join" })
-    .advance(1_500);
-type Sim = ReturnType<typeof node>;
-
-let seq = 0;
-function hear(sim: Sim, from: NodeId, state: Announced = "up", changes: Partial<Heartbeat> = {}): Sim {
-  seq++;
-  const heartbeat = { seq, state, hello: false, address: "b:1", connections: 0, view: 0, nats: true, ...changes };
-  return sim.tell({ type: "heartbeat", from, heartbeat });
-}
 
 describe("members that another node does not know", () => {
   const c = "c.3" as NodeId;
   /** Knows b, which is off the bus, and c, which is on it. */
-  const between = () => hear(hear(node(), c), b, "up", { nats: false, view: 1 });
-  const told = (sim: Sim) => sim.take().filter((effect) => effect.type === "introduce");
+  const between = () => hear(hear(joinedNode(), c), b, "up", { nats: false, view: 1 });
+  const told = (sim: MembershipSim) => sim.take().filter((effect) => effect.type === "introduce");
 
   it("are told to one that is off the bus and sees others, but for itself", () => {
     const sim = between();
@@ -45,7 +28,7 @@ describe("members that another node does not know", () => {
   });
 
   it("are not told to one that is on the bus or sees what we see", () => {
-    const sim = hear(node(), c);
+    const sim = hear(joinedNode(), c);
     sim.take();
     hear(sim, b, "up", { view: 1 });
     hear(sim, b, "up", { nats: false, view: sim.state.view.hash });
@@ -54,7 +37,7 @@ describe("members that another node does not know", () => {
 
   it("are dialled by who hears of them, and members only once their link is heard", () => {
     const peers = [{ node: c, address: "c:1" }];
-    const sim = node().tell({ type: "introduced", peers });
+    const sim = joinedNode().tell({ type: "introduced", peers });
     expect(sim.state.peers.size).toBe(0);
     sim.tell({ type: "connection", connected: false }).take();
     sim.tell({ type: "introduced", peers });
@@ -66,7 +49,9 @@ describe("members that another node does not know", () => {
   });
 
   it("take the place of an earlier process of their name that is lost", () => {
-    const sim = hear(node(), c).tell({ type: "connection", connected: false }).tell({ type: "link-refused", node: c });
+    const sim = hear(joinedNode(), c)
+      .tell({ type: "connection", connected: false })
+      .tell({ type: "link-refused", node: c });
     expect(sim.state.view.lost).toEqual([c]);
     const next = "c.4" as NodeId;
     sim.tell({ type: "introduced", peers: [{ node: next, address: "c:1" }] });
@@ -75,14 +60,14 @@ describe("members that another node does not know", () => {
   });
 
   it("are dialled no more once the bus is back: whoever is there says so itself", () => {
-    const sim = node().tell({ type: "connection", connected: false });
+    const sim = joinedNode().tell({ type: "connection", connected: false });
     sim.tell({ type: "introduced", peers: [{ node: c, address: "c:1" }] }).take();
     sim.tell({ type: "connection", connected: true });
     expect(sim.take()).toContainEqual({ type: "viewed", view: expect.objectContaining({ lost: [] }) });
   });
 
   it("are ignored under our own name, or as a process that is gone or was replaced", () => {
-    const sim = hear(hear(node(), b, "left"), c).tell({ type: "connection", connected: false });
+    const sim = hear(hear(joinedNode(), b, "left"), c).tell({ type: "connection", connected: false });
     const peers = ["a.9", "b.9", "b.8", "c.2", "c.3"].map((node) => ({ node: node as NodeId, address: "x:1" }));
     sim.take();
     expect(sim.tell({ type: "introduced", peers }).take()).toEqual([]);

@@ -76,4 +76,12 @@ describe("liveness", () => {
     expect(alone.told).toEqual(["closed deadline"]);
     expect(notes.told).toEqual(["reset node-gone unprocessed", "closed"]);
   });
+
+  it("does everything at the very time it asked for, whatever the time is rounded to", () => {
+    // (now + 5000) - now is less than 5000 here
+    const now = 29_783.15623537514;
+    const alone = new End({}, now);
+    tick(alone.link, nextTick(alone.link), nextTick(alone.link));
+    expect(alone.told).toEqual(["closed deadline"]);
+  });
 });

@@ -2,24 +2,16 @@
 import { describe, expect, it } from "vitest";
 import type { NodeId, NodeName } from "../../actors/ids.ts";
 import { createMembership } from "../../actors/membership.ts";
-import type { Announced, Heartbeat } from "../../actors/view.ts";
 import { ROUTING_DEFAULTS } from "../../src/cluster/routing-settings.ts";
+import { hear } from "../support/membership.ts";
 import { type Simulated, simulate } from "../support/simulate.ts";
 
 const settings = ROUTING_DEFAULTS.membership;
 const a = (name: string, incarnation = 5) => simulate(createMembership(settings, name as NodeName, incarnation, "", 1));
 const b = "b.9" as NodeId;
 
-let seq = 0;
-const heartbeat = (state: Announced = "up", changes: Partial<Heartbeat> = {}): Heartbeat => {
-  seq++;
-  return { seq, state, hello: false, address: "b:1", connections: 0, view: 0, nats: true, ...changes };
-};
-
 type Sim = ReturnType<typeof a>;
 const joined = (sim: Sim = a("a")): Sim => sim.tell({ type: "join" }).advance(1_500);
-const hear = (sim: Sim, from: NodeId, state: Announced = "up", changes: Partial<Heartbeat> = {}): Sim =>
-  sim.tell({ type: "heartbeat", from, heartbeat: heartbeat(state, changes) });
 const stateOf = (sim: Simulated<{ view: { peers: readonly { node: NodeId; state: string }[] } }, never, never>) =>
   sim.state.view.peers[0]?.state;
 const peer = (sim: Sim) => stateOf(sim as never);

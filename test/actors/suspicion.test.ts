@@ -2,31 +2,16 @@
 import { describe, expect, it } from "vitest";
 import type { NodeId, NodeName } from "../../actors/ids.ts";
 import { createMembership } from "../../actors/membership.ts";
-import type { Announced, Heartbeat } from "../../actors/view.ts";
 import { ROUTING_DEFAULTS } from "../../src/cluster/routing-settings.ts";
-import { simulate } from "../support/simulate.ts";
+import { hear, joinedNode, type MembershipSim } from "../support/membership.ts";
 
-const settings = ROUTING_DEFAULTS.membership;
 const b = "b.9" as NodeId;
 
-const node = (changes: Partial<typeof settings> = {}) =>
-  simulate(createMembership({ ...settings, ...changes }, "a" as NodeName, 5, "", 1))
-    .tell({ type: "join" })
-    .advance(1_500);
-type Sim = ReturnType<typeof node>;
-
-let seq = 0;
-function hear(sim: Sim, from: NodeId, state: Announced = "up", changes: Partial<Heartbeat> = {}): Sim {
-  seq++;
-  const heartbeat = { seq, state, hello: false, address: "b:1", connections: 0, view: 0, nats: true, ...changes };
-  return sim.tell({ type: "heartbeat", from, heartbeat });
-}
-
 describe("the limits of suspicion", () => {
-  const peer = (sim: Sim) => sim.state.view.peers[0]?.state;
+  const peer = (sim: MembershipSim) => sim.state.view.peers[0]?.state;
 
   it("on links are settings: when one is quiet, and when it speaks for its node's death", () => {
-    const sim = hear(node({ linkQuiet: 5_000, dead: 100, linkDead: 7_000 }), b);
+    const sim = hear(joinedNode({ linkQuiet: 5_000, dead: 100, linkDead: 7_000 }), b);
     sim.tell({ type: "link-heard", node: b }).tell({ type: "connection", connected: false });
     expect(peer(sim.advance(4_900))).toBe("alive");
     expect(peer(sim.advance(500))).toBe("suspect");
@@ -39,7 +24,7 @@ describe("the limits of suspicion", () => {
       [400, undefined],
       [600, "suspect"],
     ] as const) {
-      const sim = hear(node({ proofWithin: 500 }), b).tell({ type: "link-refused", node: b });
+      const sim = hear(joinedNode({ proofWithin: 500 }), b).tell({ type: "link-refused", node: b });
       sim.advance(apart).tell({ type: "unanswered", node: b });
       expect(peer(sim)).toBe(state);
     }
@@ -47,8 +32,8 @@ describe("the limits of suspicion", () => {
 
   it("on our own loop are settings: when it is late, for how long that counts, and when it stood still", () => {
     const changes = { lateAfter: 300, lateFor: 2_000, stalledAfter: 400 };
-    const sim = hear(node(changes), b);
-    const actor = createMembership({ ...settings, ...changes }, "a" as NodeName, 5, "", 1);
+    const sim = hear(joinedNode(changes), b);
+    const actor = createMembership({ ...ROUTING_DEFAULTS.membership, ...changes }, "a" as NodeName, 5, "", 1);
     const swept = (late: number) => actor.receive(sim.state, { type: "sweep" }, sim.state.sweepAt + late);
     for (const [late, stood] of [
       [350, false],
@@ -62,7 +47,7 @@ describe("the limits of suspicion", () => {
 
   it("on isolation is a setting: how long most members' silence is taken for our own", () => {
     const names = ["b.9", "c.9", "d.9"] as NodeId[];
-    const sim = node({ isolatedMost: 20_000 });
+    const sim = joinedNode({ isolatedMost: 20_000 });
     for (const name of names) hear(sim, name);
     expect(sim.advance(20_000).state.view.peers).toHaveLength(3);
     expect(sim.advance(5_000).state.view.peers).toEqual([]);

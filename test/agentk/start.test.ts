@@ -115,8 +115,8 @@ it("connects with its token and user agent, prints so, and serves the API server
   expect(lines).toEqual(['{"msg":"connected","agent_id":1,"node":"kas-0"}']);
 });
 
-it("finishes what runs before it ends, its last bytes included", async () => {
-  const kas = stack.use(await grpcKas());
+/** Answers its last bytes only when told to. */
+async function slowApi() {
   let finish = () => {};
   const api = stack.use(
     await apiServer((_, response) => {
@@ -124,6 +124,12 @@ it("finishes what runs before it ends, its last bytes included", async () => {
       finish = () => response.end("last");
     }),
   );
+  return { api, finish: () => finish() };
+}
+
+it("finishes what runs before it ends, its last bytes included", async () => {
+  const kas = stack.use(await grpcKas());
+  const { api, finish } = await slowApi();
   const { running } = await agent(kas, { kubeconfig: kubeconfig(api.url) });
   await kas.until(({ links }) => links[0]?.agent != null);
   const caller = call(kas, {});
@@ -229,13 +235,7 @@ async function freePort(): Promise<number> {
 
 it("serves no more streams at once than AGENTK_MAX_STREAMS, and says what to do", async () => {
   const kas = stack.use(await grpcKas());
-  let finish = () => {};
-  const api = stack.use(
-    await apiServer((_, response) => {
-      response.write("first ");
-      finish = () => response.end("last");
-    }),
-  );
+  const { api, finish } = await slowApi();
   await agent(kas, { kubeconfig: kubeconfig(api.url) }, { AGENTK_MAX_STREAMS: "1" });
   await kas.until(({ links }) => links[0]?.agent != null);
   const first = call(kas, {});

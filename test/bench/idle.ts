@@ -4,11 +4,12 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Child } from "../e2e/support/child.ts";
+import { rssBytes } from "../support/resident-memory.ts";
 import { Fleet, type FleetOptions, UNLIMITED, usersWith } from "./support/fleet.ts";
 import { collectGarbage, INSPECTED } from "./support/inspector.ts";
 import { atMost, type Bench, type Findings, row, size } from "./support/row.ts";
 import { Stage } from "./support/stage.ts";
-import { during, rssBytes } from "./support/usage.ts";
+import { during } from "./support/usage.ts";
 
 const FEW = 100;
 const [PLAIN, OVER_BARE, TLS] = [50_000, 12_000, 100_000];

@@ -5,9 +5,9 @@
 import { once } from "node:events";
 import { get, type IncomingMessage } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
+import { peakRssBytes, resetPeakRss, rssBytes } from "../support/resident-memory.ts";
 import { atMost, type Bench, type Findings, row } from "./support/row.ts";
 import { Stage } from "./support/stage.ts";
-import { peakRssBytes, resetPeakRss, rssBytes } from "./support/usage.ts";
 
 const GIB = 2 ** 30;
 const MIB = 2 ** 20;

@@ -5,11 +5,11 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { rssBytes } from "../support/resident-memory.ts";
 import { h2load, wrk } from "./support/load.ts";
 import { atMost, type Bench, type Findings, row, size } from "./support/row.ts";
 import { Stage } from "./support/stage.ts";
 import { median } from "./support/statistics.ts";
-import { rssBytes } from "./support/usage.ts";
 
 const MANY = 20;
 const PATH = `/bytes?n=${300_000_000}`;

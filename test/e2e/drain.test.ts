@@ -154,7 +154,7 @@ describe.skipIf(!nats)("a node that leaves", () => {
       };
     };
     const ready = async (node: number) => (await scene.cluster.node(node).observe("/readiness")).status === 200;
-    // A balancer: any node that is ready, the first one before anybody is told otherwise.
+    // Stands for a balancer: in the order of `prefer`, so that the first node has agents to move, and by chance once that is empty.
     let prefer: readonly number[] = [0, 1];
     await using proxy = await FaultyProxy.listen(() => {
       const order = prefer.length > 0 ? prefer : Math.random() < 0.5 ? [0, 1] : [1, 0];

@@ -3,7 +3,6 @@
  * an agent whose upstream never answers. Through node 0 to agents on node 1; each scenario ends with the leak gate.
  */
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { Readable } from "node:stream";
 import { text as readText } from "node:stream/consumers";
@@ -30,13 +29,6 @@ describe.skipIf(!nats)("callers and upstreams that misbehave", () => {
   printOnFailure(() => scene);
   const headers = () => scene.cluster.credential(1);
   const url = (path: string) => scene.cluster.proxyUrl(0, `services/upstream${path}`);
-  const processes = () => [...scene.cluster.nodes, ...scene.cluster.agents].filter(({ alive }) => alive);
-  const rss = () =>
-    processes().map(
-      ({ child: { pid } }) =>
-        (Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024) / MIB,
-    );
-  const grown = (before: readonly number[]) => rss().map((now, n) => Math.round(now - (before[n] ?? 0)));
   const small = async (name: string): Promise<Summary> => {
     const load = scene.history.load({ name, agents: [1], nodes: [0], perSecond: 50 });
     await sleep(4_000);
@@ -75,10 +67,10 @@ describe.skipIf(!nats)("callers and upstreams that misbehave", () => {
     const alone = await small("warm-up");
     for (const reader of warmUp) reader.destroy();
     await until("the upstream to be left alone", () => scene.active === 0);
-    const before = rss();
+    const before = scene.rss();
     const readers = await stalled();
     const beside = await small("beside");
-    const more = grown(before);
+    const more = scene.grown(before);
     const buffered = await Promise.all(
       scene.cluster.nodes.map(async (node) => (await node.metrics()).sum("kas_stream_buffered_bytes") / MIB),
     );
@@ -100,7 +92,7 @@ describe.skipIf(!nats)("callers and upstreams that misbehave", () => {
   });
 
   it("F2: makes an uploader wait whose upstream takes nothing of 100 MB, and serves others meanwhile", async () => {
-    const before = rss();
+    const before = scene.rss();
     let pulled = 0;
     const block = Buffer.alloc(64 * 1024);
     const body = new Readable({
@@ -112,7 +104,7 @@ describe.skipIf(!nats)("callers and upstreams that misbehave", () => {
     const upload = request(url("/hold?id=deaf"), { method: "POST", headers: headers(), body, within: 60_000 });
     await until("the upload at the upstream", () => scene.upstream(1).holds("deaf"));
     const beside = await small("beside");
-    const [more, taken] = [grown(before), pulled / MIB];
+    const [more, taken] = [scene.grown(before), pulled / MIB];
     scene.upstream(1).release("deaf");
     const answer = await upload;
     const text = await readText(answer);
@@ -126,18 +118,18 @@ describe.skipIf(!nats)("callers and upstreams that misbehave", () => {
   });
 
   it("F3: passes 256 MiB to a reader of 1 MB/s for 10 s (a sixth), then at full speed, in 32 MiB more of any process", async () => {
-    const before = rss();
+    const before = scene.rss();
     const answer = await request(url(`/bytes?n=${256 * MIB}`), { headers: headers(), within: 60_000 });
     const until10s = performance.now() + 10_000;
     let read = 0;
     let most = 0;
     while (performance.now() < until10s) {
       read += (await chunk(answer)).length;
-      most = Math.max(most, ...grown(before));
+      most = Math.max(most, ...scene.grown(before));
       await sleep(60);
     }
     for await (const bytes of answer as AsyncIterable<Buffer>) read += bytes.length;
-    const after = Math.max(...grown(before));
+    const after = Math.max(...scene.grown(before));
 
     expect(read).toBe(256 * MIB);
     expect(most, "MiB more while the reader was slow").toBeLessThanOrEqual(32);
@@ -145,7 +137,7 @@ describe.skipIf(!nats)("callers and upstreams that misbehave", () => {
   });
 
   it("F4: keeps nothing of 50 lists of 5 MB (a tenth) once they were read and only their watches go on", async () => {
-    const before = rss();
+    const before = scene.rss();
     const watches = await Promise.all(
       Array.from({ length: 50 }, async () => {
         const answer = await request(url(`/watch?n=${5 * MIB}`), { headers: headers(), within: 60_000 });
@@ -166,7 +158,7 @@ describe.skipIf(!nats)("callers and upstreams that misbehave", () => {
         )
       ).reduce((a, b) => a + b, 0);
     await until("no byte to be held", async () => (await buffered()) < 64 * 1024);
-    const more = grown(before);
+    const more = scene.grown(before);
     for (const { answer } of watches) answer.destroy();
 
     report("F4", { more, ...(await scene.end(gate)) });

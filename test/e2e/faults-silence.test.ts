@@ -4,7 +4,6 @@
  */
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -34,13 +33,6 @@ describe.skipIf(!nats)("callers that stall, leave or fall silent", () => {
   printOnFailure(() => scene);
   const headers = () => scene.cluster.credential(1);
   const path = (rest: string) => `${PREFIX}services/upstream${rest}`;
-  const processes = () => [...scene.cluster.nodes, ...scene.cluster.agents].filter(({ alive }) => alive);
-  const rss = () =>
-    processes().map(
-      ({ child: { pid } }) =>
-        (Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024) / MIB,
-    );
-  const grown = (before: readonly number[]) => rss().map((now, n) => Math.round(now - (before[n] ?? 0)));
   const streams = async () => (await scene.cluster.node(0).metrics()).sum("kas_streams_active");
 
   /** A caller by hand, so that it can leave in any way. */
@@ -85,13 +77,13 @@ describe.skipIf(!nats)("callers that stall, leave or fall silent", () => {
   }, 120_000);
 
   it("F3: holds little of 256 MiB on an upgraded stream whose reader stalls for 5 s and reads 1 MB/s for 5 s, and then passes it whole", async () => {
-    const before = rss();
+    const before = scene.rss();
     const socket = await flood(256 * MIB);
     const hash = createHash("sha256");
     let read = 0;
     let most = 0;
     const note = () => {
-      most = Math.max(most, ...grown(before));
+      most = Math.max(most, ...scene.grown(before));
     };
     socket.pause();
     for (let second = 0; second < 10; second++) {

@@ -1,6 +1,6 @@
 /** HTTP/2 used against the listeners that speak it: nobody else's request fails or waits, and nothing of it stays in memory. */
-import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { rssBytes } from "../support/resident-memory.ts";
 import { Cluster, printLogsOnFailure } from "./support/cluster.ts";
 import { fetchText } from "./support/http.ts";
 import { ATTACKS, attack } from "./support/http2-attack.ts";
@@ -28,10 +28,7 @@ describe.skipIf(!nats)("HTTP/2 abuse", () => {
     expect(answer).toMatchObject({ status: 200, text: "hello" });
     return performance.now() - begun;
   };
-  const rss = () => {
-    const { pid } = cluster.node(0).child;
-    return (Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024) / MIB;
-  };
+  const rss = () => rssBytes(cluster.node(0).child.pid) / MIB;
 
   beforeAll(async () => {
     upstream = await Upstream.listen();

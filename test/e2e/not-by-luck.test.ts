@@ -1,9 +1,9 @@
 /** What a passing test could owe to luck: that the leak gate sees leaks, that nobody buffers, that replays are whole. */
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { rssBytes } from "../support/resident-memory.ts";
 import type { Agentk } from "./support/agentk.ts";
 import { Cluster, noteVersions, printLogsOnFailure } from "./support/cluster.ts";
 import { remoteHop } from "./support/hop.ts";
@@ -16,8 +16,7 @@ import { until } from "./support/wait.ts";
 
 const nats = await needNats();
 const MIB = 1024 * 1024;
-const rss = ({ child: { pid } }: KasNode | Agentk) =>
-  Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024;
+const rss = ({ child: { pid } }: KasNode | Agentk) => rssBytes(pid);
 
 describe.skipIf(!nats)("not by luck", () => {
   let cluster: Cluster;

@@ -1,5 +1,6 @@
 /** One run of one seed: the same seed gives the same hash, on any machine. */
 import { check } from "./invariants.ts";
+import { stackOf } from "./links.ts";
 import { type Tracing, World } from "./world.ts";
 
 export type Run = {
@@ -16,8 +17,10 @@ export type Run = {
 
 export async function simulateSeed(seed: number, tracing: Tracing | null = null): Promise<Run> {
   const world = new World(seed, tracing);
-  await world.run();
-  check(world);
+  await world.run().then(
+    () => check(world),
+    (error: unknown) => world.violation(`the run broke off: ${stackOf(error)}`),
+  );
   const outcomes = new Map<string, number>();
   for (const { ends } of world.requests) {
     const outcome = ends[0]?.outcome ?? "ingress-gone";

@@ -4,8 +4,8 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { rssBytes } from "../bench/support/usage.ts";
 import { writeBlock } from "../bench/support/write.ts";
+import { rssBytes } from "../support/resident-memory.ts";
 import { FULL_LENGTH, LongStreams } from "./long-streams.ts";
 
 const { values } = parseArgs({

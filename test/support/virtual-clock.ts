@@ -6,8 +6,12 @@ type Wait = { readonly at: Millis; readonly order: number; run: (() => void) | n
 
 const isBefore = (a: Wait, b: Wait) => a.at < b.at || (a.at === b.at && a.order < b.order);
 
+/** More waits than any test has at one instant: something arms itself for the moment it is in, and time would stand still. */
+const STANDSTILL = 1_000_000;
+
 export class VirtualClock implements Clock {
   #now: Millis;
+  #atOnce = 0;
   #order = 0;
   #disposed = 0;
   /** Binary heap, earliest first. */
@@ -63,6 +67,8 @@ export class VirtualClock implements Clock {
         continue;
       }
       next.run = null;
+      this.#atOnce = next.at > this.#now ? 0 : this.#atOnce + 1;
+      if (this.#atOnce > STANDSTILL) throw new Error(`time stands still at ${next.at} ms: ${run}`);
       this.#now = next.at;
       run();
       return true;

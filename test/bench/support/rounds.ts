@@ -2,9 +2,11 @@
  * Runs that are compared take turns: round by round, each for a few seconds, so that whatever else the machine does meets all
  * of them. A ratio is the median of the rounds' ratios, which is much steadier than a rate.
  */
+
+import { rssBytes } from "../../support/resident-memory.ts";
 import { type Load, SHARES } from "./load.ts";
 import { median } from "./statistics.ts";
-import { during, rssBytes, type Watched } from "./usage.ts";
+import { during, type Watched } from "./usage.ts";
 
 export type Contestant = {
   readonly name: string;

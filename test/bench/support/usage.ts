@@ -1,5 +1,5 @@
-/** What a process used, from /proc: CPU time of all its threads and the memory that is resident. */
-import { readFileSync, writeFileSync } from "node:fs";
+/** CPU time that a process used, all its threads together, from /proc. */
+import { readFileSync } from "node:fs";
 
 /** Linux reports CPU time in these; the same on every machine of today. */
 const TICKS_PER_SECOND = 100;
@@ -11,19 +11,6 @@ export function cpuMicros(pid: number): number {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   const ticks = Number(fields[11]) + Number(fields[12]);
   return (ticks * 1_000_000) / TICKS_PER_SECOND;
-}
-
-export const rssBytes = (pid: number): number => status(pid, "VmRSS");
-/** The most that was resident since the process began or its peak was reset. */
-export const peakRssBytes = (pid: number): number => status(pid, "VmHWM");
-
-export function resetPeakRss(pid: number): void {
-  writeFileSync(`/proc/${pid}/clear_refs`, "5");
-}
-
-function status(pid: number, field: "VmRSS" | "VmHWM"): number {
-  const line = new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"));
-  return Number(line?.[1] ?? 0) * 1024;
 }
 
 /** CPU that each process used while `run` ran, by name. */

@@ -4,6 +4,7 @@
  */
 
 import { type NatsServer, startNatsServer } from "../../support/nats-server.ts";
+import { rssBytes } from "../../support/resident-memory.ts";
 import { Agentk } from "./agentk.ts";
 import { Cluster, type ClusterOptions, printLogsOnFailure } from "./cluster.ts";
 import { FaultyProxy } from "./faulty-proxy.ts";
@@ -199,6 +200,17 @@ export class Scene implements AsyncDisposable {
     await until("the upstreams to be left alone", () => this.active === 0, { within: 5_000 });
     await gate.check(options);
     return summary;
+  }
+
+  /** MiB of each process of the cluster that lives. */
+  rss(): readonly number[] {
+    const { nodes, agents } = this.cluster;
+    return [...nodes, ...agents].filter(({ alive }) => alive).map(({ child }) => rssBytes(child.pid) / 2 ** 20);
+  }
+
+  /** By how much each has grown since `rss` said so; the same ones must live. */
+  grown(before: readonly number[]): readonly number[] {
+    return this.rss().map((now, n) => Math.round(now - (before[n] ?? 0)));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
