@@ -1,5 +1,6 @@
 /**
- * Closes a run: a table of what was shown, by which test, with what result and what was real in it, then the plain count.
+ * Closes a run: a table of what was shown, by which test, with what result and what was real in it, then what failed and
+ * why, then the plain count.
  * Arguments: vitest's JSON report and the evidence file. Exits with 1 when a test failed or none ran.
  */
 import { existsSync, readFileSync } from "node:fs";
@@ -10,6 +11,7 @@ type Assertion = {
   readonly ancestorTitles: readonly string[];
   readonly title: string;
   readonly status: string;
+  readonly failureMessages?: readonly string[];
 };
 type FileResult = {
   readonly name: string;
@@ -81,6 +83,24 @@ function print(table: readonly Row[]): void {
   }
 }
 
+const MESSAGE_LINES = 12;
+
+/** Last, because the end of a long output is what people see first. */
+function printFailures({ testResults }: Report): void {
+  for (const { name, status, message, assertionResults } of testResults) {
+    const path = relative(process.cwd(), name);
+    const failed = assertionResults.filter((test) => test.status === "failed");
+    if (status === "failed" && assertionResults.length === 0)
+      process.stdout.write(`\nFAIL ${path}\n${brief(message)}\n`);
+    for (const { ancestorTitles, title, failureMessages = [] } of failed) {
+      const test = [path, ...ancestorTitles, title].join(" › ");
+      process.stdout.write(`\nFAIL ${test}\n${failureMessages.map(brief).join("\n")}\n`);
+    }
+  }
+}
+
+const brief = (message: string) => message.split("\n").slice(0, MESSAGE_LINES).join("\n");
+
 function main(): number {
   if (!existsSync(reportFile)) {
     process.stdout.write("no test ran: see the first error above\n0 passed, 0 failed\n");
@@ -88,6 +108,7 @@ function main(): number {
   }
   const report: Report = JSON.parse(readFileSync(reportFile, "utf8"));
   print(rows(report, readEvidence()));
+  printFailures(report);
   const tests = report.testResults.flatMap(({ assertionResults }) => assertionResults);
   const count = (status: string) => tests.filter((test) => test.status === status).length;
   const brokenFiles = report.testResults.filter((f) => f.status === "failed" && f.assertionResults.length === 0).length;
