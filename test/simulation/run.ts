@@ -1,31 +1,47 @@
 /**
- * `npm run sim -- --seeds N [--seed S] [--trace] [--frames] [--first]`: runs seeds S … S+N-1 and prints the failing ones;
- * with `--first` it stops at the first, with `--frames` every frame is traced too. The last line sums up. Exit code 1 when an invariant was violated.
+ * `npm run sim` runs 10,000 seeds on all cores; `-- --seeds N [--seed S]` runs S … S+N-1, `-- --seed S` that one. Failing
+ * seeds are printed with what they violate; with `--first` it stops at the first. `--trace` prints every message that
+ * arrives, `--frames` every frame too, one seed after the other. The last line sums up. Exit code 1 when an invariant was
+ * violated.
  */
 import { parseArgs } from "node:util";
+import { simulateSeeds } from "./crew.ts";
 import { type Run, simulateSeed } from "./simulate.ts";
 
 const { values } = parseArgs({
   options: {
-    seeds: { type: "string", default: "1" },
-    seed: { type: "string", default: "1" },
+    seeds: { type: "string" },
+    seed: { type: "string" },
     trace: { type: "boolean" },
     frames: { type: "boolean" },
     first: { type: "boolean" },
   },
 });
-const first = Number(values.seed);
-const count = Number(values.seeds);
+const MANY = 10_000;
+const PROGRESS_EVERY = 100;
+
+const first = wholeNumber("--seed", values.seed, 1);
+const count = wholeNumber("--seeds", values.seeds, values.seed === undefined ? MANY : 1);
 const outcomes = new Map<string, number>();
 let seeds = 0;
 let requests = 0;
 let violations = 0;
 let executions = 0;
 let bytes = 0;
-const frames = values.frames === true;
-const tracing = values.trace || frames ? { line: (line: string) => console.log(line), frames } : null;
+const begun = performance.now();
 
-const PROGRESS_EVERY = 100;
+function wholeNumber(option: string, text: string | undefined, otherwise: number): number {
+  if (text === undefined) return otherwise;
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  console.error(`${option} takes a whole number from 1 to 999999999, not ${JSON.stringify(text)}`);
+  process.exit(2);
+}
+
+async function* runs(): AsyncGenerator<Run> {
+  if (!values.trace && !values.frames) return yield* simulateSeeds({ first, count });
+  const tracing = { line: (line: string) => console.log(line), frames: values.frames === true };
+  for (let seed = first; seed < first + count; seed++) yield await simulateSeed(seed, tracing);
+}
 
 function add(run: Run): void {
   seeds++;
@@ -34,8 +50,10 @@ function add(run: Run): void {
   executions += run.executions;
   bytes += run.bytes;
   for (const [outcome, n] of run.outcomes) outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + n);
-  if (seeds % PROGRESS_EVERY === 0)
-    console.error(`${seeds} of ${count} seeds, ${requests} requests, ${violations} violations`);
+  if (seeds % PROGRESS_EVERY === 0) {
+    const seconds = Math.round((performance.now() - begun) / 1_000);
+    console.error(`${seeds} of ${count} seeds, ${requests} requests, ${violations} violations, ${seconds} s`);
+  }
   if (2 * (run.outcomes.get("done") ?? 0) <= run.requests) {
     violations++;
     console.log(`seed ${run.seed}: fewer than half of its ${run.requests} requests were served`);
@@ -45,8 +63,9 @@ function add(run: Run): void {
   for (const violation of run.violations.slice(0, 5)) console.log(`  ${violation}`);
 }
 
-for (let seed = first; seed < first + count && !(values.first && violations > 0); seed++) {
-  add(await simulateSeed(seed, tracing));
+for await (const run of runs()) {
+  add(run);
+  if (values.first && violations > 0) break;
 }
 console.log([...outcomes].map(([outcome, n]) => `${outcome} ${n}`).join(", "));
 console.log(`executions ${executions} link MB ${Math.round(bytes / 1e6)}`);
