@@ -5,6 +5,8 @@
  */
 
 const SMALLEST = 8;
+/** Not worth giving back, and what comes in bursts would grow and shrink the table with each of them. */
+const KEPT = 256;
 const FREE = 0;
 
 /** Keys are whole numbers from 1 to 2³¹ − 1. Open addressing; deleting closes the gap, so nothing of what was deleted stays. */
@@ -35,7 +37,7 @@ export class IdTable<Value> {
     if (this.#keys[at] === FREE) return false;
     this.#size--;
     this.#close(at);
-    if (this.#keys.length > SMALLEST && this.#size * 8 < this.#keys.length) this.#resize(this.#keys.length / 2);
+    if (this.#keys.length > KEPT && this.#size * 8 < this.#keys.length) this.#resize(this.#keys.length / 2);
     return true;
   }
 

@@ -6,7 +6,7 @@ import { mkdirSync } from "node:fs";
 import { explain } from "./support/explain.ts";
 import { type Load, wrk } from "./support/load.ts";
 import { instant } from "./support/profile.ts";
-import { type Contestant, cpuText, inRounds, type Result, rateText, ratio, rssText } from "./support/rounds.ts";
+import { type Contestant, cpuText, inRounds, type Result, rateText, ratio, rssText, warmUp } from "./support/rounds.ts";
 import { atLeast, atMost, type Bench, type Finding, type Findings, row, size } from "./support/row.ts";
 import { type Server, Stage } from "./support/stage.ts";
 
@@ -20,13 +20,13 @@ export async function* get(bench: Bench): Findings {
   const hop = await stage.server("plain-hop", [stage.upstream.address]);
   const second = await stage.server("plain-hop", [hop.address]);
   const third = await stage.server("plain-hop", [second.address]);
+  const chosen = (callers: number) =>
+    contestants(stage, [hop, second, third], callers).filter(({ name }) => full || isInShort(name, callers));
+  await warmUp(chosen(32));
   for (const callers of levels(bench)) {
     const from = instant();
     const [rounds, seconds] = profile ? [2, 3] : quick ? [3, 1] : callers === 32 ? [4, 3] : [3, 2];
-    const all = contestants(stage, [hop, second, third], callers).filter(
-      ({ name }) => full || isInShort(name, callers),
-    );
-    const results = await inRounds(all, rounds, seconds);
+    const results = await inRounds(chosen(callers), rounds, seconds);
     yield* findings(callers, results);
     if (profile) await explain(stage, profile, { from, to: instant() }, say);
   }
