@@ -20,8 +20,9 @@ export function main(process) {
     if (signals === 2) end(7);
   }));
   const lifeline = process.env.KAS_LIFELINE_FD ?? null;
-  const { pid, versions } = globalThis.process;
-  process.stdout(JSON.stringify({ pid, node: versions.node, argv: process.argv, lifeline }) + "\\n");
+  const { pid, versions, execArgv, send } = globalThis.process;
+  const hello = { pid, node: versions.node, argv: process.argv, lifeline, execArgv, ipc: send !== undefined };
+  process.stdout(JSON.stringify(hello) + "\\n");
   if (process.argv[0] === "end") return Promise.resolve(Number(process.argv[1]));
   setInterval(() => {}, 1000);
   return ended;
@@ -33,9 +34,10 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "kas-launch-"));
   mkdirSync(join(folder, "bin"));
   mkdirSync(join(folder, "src/cli"), { recursive: true });
-  for (const file of ["launch.js", "kas.js"]) copyFileSync(join(ROOT, "bin", file), join(folder, "bin", file));
+  for (const file of ["launch.js", "kas.js", "kasctl.js"])
+    copyFileSync(join(ROOT, "bin", file), join(folder, "bin", file));
   writeFileSync(join(folder, "package.json"), '{ "type": "module", "version": "9.9.9" }');
-  writeFileSync(join(folder, "src/cli/kas.ts"), COMMAND);
+  for (const name of ["kas", "kasctl"]) writeFileSync(join(folder, `src/cli/${name}.ts`), COMMAND);
   symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
 });
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -49,11 +51,25 @@ function findOldNode(): string | null {
 
 const OLD = findOldNode();
 
-async function launch(node: string, ...args: string[]) {
-  const child = spawn(node, [join(folder, "bin/kas.js"), ...args], { stdio: ["ignore", "pipe", "inherit"] });
+type Hello = {
+  readonly pid: number;
+  readonly node: string;
+  readonly argv: readonly string[];
+  readonly lifeline: string | null;
+  readonly execArgv: readonly string[];
+  readonly ipc: boolean;
+};
+
+const launch = (node: string, ...args: string[]) => start(node, args, {});
+
+async function start(node: string, args: readonly string[], { env = {}, ipc = false, command = "kas" }) {
+  const stdio = ["ignore", "pipe", "inherit", ipc ? "ipc" : "ignore"] as const;
+  const program = join(folder, `bin/${command}.js`);
+  const child = spawn(node, [program, ...args], { stdio: [...stdio], env: { ...process.env, ...env } });
+  if (!child.stdout) throw new Error("it has no output");
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const next = async (): Promise<string> => String((await lines.next()).value);
-  const hello: { pid: number; node: string; argv: string[]; lifeline: string | null } = JSON.parse(await next());
+  const hello: Hello = JSON.parse(await next());
   return { child, next, hello };
 }
 
@@ -107,5 +123,35 @@ describe.each(NODES)("the launcher on $name", ({ node }) => {
     child.kill("SIGKILL");
     await exitOf(child);
     await expect.poll(() => isAlive(hello.pid), { timeout: 5_000 }).toBe(false);
+  });
+});
+
+describe("what the launcher tells V8", () => {
+  const TUNED = "--max-semi-space-size=4";
+  const END = ["end", "0"];
+
+  it.each(NODES)("is a small young generation for a server, on $name", async ({ node }) => {
+    const { hello } = await start(node, END, {});
+    expect(hello.execArgv).toEqual([TUNED]);
+  });
+
+  it("costs no second process", async () => {
+    const { child, hello } = await start(process.execPath, END, {});
+    expect(hello.pid).toBe(child.pid);
+  });
+
+  it("is nothing where somebody said it already", async () => {
+    const { hello } = await start(process.execPath, END, { env: { NODE_OPTIONS: "--max-semi-space-size=8" } });
+    expect(hello.execArgv).toEqual([]);
+  });
+
+  it("is nothing for a command that ends soon", async () => {
+    const { hello } = await start(process.execPath, END, { command: "kasctl" });
+    expect(hello.execArgv).toEqual([]);
+  });
+
+  it("is nothing for a child with IPC, which keeps it", async () => {
+    const { hello } = await start(process.execPath, END, { ipc: true });
+    expect(hello).toMatchObject({ execArgv: [], ipc: true });
   });
 });

@@ -8,7 +8,10 @@ import type { Child } from "../../e2e/support/child.ts";
 export const INSPECTED = { NODE_OPTIONS: "--inspect=127.0.0.1:0 --max-semi-space-size=1" } as const;
 
 export async function collectGarbage(child: Child): Promise<void> {
-  const [url] = /ws:\/\/\S+/.exec(child.stderr()) ?? [];
+  const url = child
+    .stderr()
+    .match(/ws:\/\/\S+/g)
+    ?.at(-1);
   if (!url) throw new Error(`${child.name} has no inspector`);
   const inspector = new WebSocket(url);
   await once(inspector, "open");
