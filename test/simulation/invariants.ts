@@ -98,7 +98,14 @@ function latest(world: World, node: TestNode, deadline: Millis): Millis {
   return at;
 }
 
-const PATIENCE_ENDED: ReadonlySet<string> = new Set(["agent-offline", "deadline", "not-owner", "node-gone", "draining", "busy"]);
+const PATIENCE_ENDED: ReadonlySet<string> = new Set([
+  "agent-offline",
+  "deadline",
+  "not-owner",
+  "node-gone",
+  "draining",
+  "busy",
+]);
 
 /** I8: it was not given up although a connection was there all the time. */
 function checkReached(world: World, request: SimulatedRequest): void {
