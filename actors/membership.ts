@@ -8,6 +8,7 @@ import type { Actor, Millis } from "./actor.ts";
 import { type Failure, failure } from "./failure.ts";
 import { fraction, nextSeed } from "./hash.ts";
 import { incarnationOf, type NodeId, type NodeName, nameOf, nodeId } from "./ids.ts";
+import { newestOf, remember, replaceOlder } from "./incarnations.ts";
 import { introduce, introduced, stranger } from "./introduction.ts";
 import { evidence, isDoubtful, linkHeard, sweep, sweepEvery } from "./suspicion.ts";
 import {
@@ -26,7 +27,6 @@ import {
 
 const NEVER = Number.NEGATIVE_INFINITY;
 const MIN_BEAT_GAP = 100;
-const REMEMBERED = 1_024;
 
 export function createMembership(
   settings: MembershipSettings,
@@ -216,37 +216,6 @@ function stateOf(
   if (nats) return known && isDoubtful(known, settings, now) ? "suspect" : "alive";
   if (known && known.state !== "lost") return known.state;
   return state.connected ? "mute" : "alive";
-}
-
-/** The highest incarnation of a name that makes one like `node` void; those that only join make none void. */
-function newestOf(state: Membership, node: NodeId): number {
-  let newest = state.gone.get(nameOf(node)) ?? -1;
-  for (const peer of state.peers.values()) {
-    const other = incarnationOf(peer.node);
-    if (other > incarnationOf(node) && peer.announced !== "joining" && nameOf(peer.node) === nameOf(node)) {
-      newest = Math.max(newest, other);
-    }
-  }
-  return newest;
-}
-
-function replaceOlder(state: Membership, by: NodeId): void {
-  for (const peer of [...state.peers.values()]) {
-    if (nameOf(peer.node) !== nameOf(by) || incarnationOf(peer.node) >= incarnationOf(by)) continue;
-    remember(state.gone, peer.node);
-    state.peers.delete(peer.node);
-  }
-}
-
-function remember(gone: Map<NodeName, number>, node: NodeId): void {
-  const name = nameOf(node);
-  const highest = Math.max(gone.get(name) ?? 0, incarnationOf(node));
-  gone.delete(name);
-  gone.set(name, highest);
-  for (const oldest of gone.keys()) {
-    if (gone.size <= REMEMBERED) return;
-    gone.delete(oldest);
-  }
 }
 
 /** Somebody else has our name. */

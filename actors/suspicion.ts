@@ -5,6 +5,7 @@
  */
 import type { Millis } from "./actor.ts";
 import type { NodeId } from "./ids.ts";
+import { replaceOlder } from "./incarnations.ts";
 import {
   type Membership,
   type MembershipOut,
@@ -116,6 +117,8 @@ export function linkHeard(
   peer.state = "suspect";
   const verdict = judge(peer, { settings, factor: 1, frozen: isFrozen(state, settings, now), now });
   if (verdict !== "gone") peer.state = verdict;
+  // A stranger that we were told of: only now is it certain that its name has a new process.
+  if (verdict !== "gone" && verdict !== "lost") replaceOlder(state, node);
   return settle(state);
 }
 

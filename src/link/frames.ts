@@ -153,13 +153,20 @@ function encodeReset({ failure }: FrameReset): Uint8Array {
 }
 
 const SLAB_BYTES = 32 * 1024;
+/**
+ * Where headers and small payloads of all links are put, one after the other: a link of its own slab would fill it with
+ * nothing but PINGs in time, which is the most of what an idle agent would take.
+ */
+const pool = { slab: NOTHING, end: 0 };
+
 /** Payloads up to this size are copied next to their header; larger ones go as they are. */
 const COPY_BYTES = 1024;
 
 export type Batch = { readonly parts: Uint8Array[]; readonly bytes: number };
 
 export class FrameWriter implements FrameSink {
-  #slab: Uint8Array = Buffer.allocUnsafeSlow(SLAB_BYTES);
+  /** What runs on in the slab since the last piece was cut off. */
+  #slab = NOTHING;
   #start = 0;
   #end = 0;
   #parts: Uint8Array[] = [];
@@ -167,7 +174,8 @@ export class FrameWriter implements FrameSink {
 
   /** What was written since the last call. */
   take(): Batch {
-    this.#cutSlab();
+    this.#cut();
+    this.#slab = NOTHING;
     const batch = { parts: this.#parts, bytes: this.#bytes };
     this.#parts = [];
     this.#bytes = 0;
@@ -182,7 +190,7 @@ export class FrameWriter implements FrameSink {
       if (length > 0) this.#slab.set(payload, this.#end);
       this.#end += length;
     } else {
-      this.#cutSlab();
+      this.#cut();
       this.#parts.push(payload);
     }
     this.#bytes += HEADER_BYTES + length;
@@ -201,12 +209,7 @@ export class FrameWriter implements FrameSink {
   }
 
   #header(type: number, flags: number, id: number, length: number, room: number): void {
-    if (this.#end + HEADER_BYTES + room > this.#slab.length) {
-      this.#cutSlab();
-      this.#slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-      this.#start = 0;
-      this.#end = 0;
-    }
+    this.#reserve(HEADER_BYTES + room);
     this.#slab[this.#end] = type;
     this.#slab[this.#end + 1] = flags;
     this.#slab[this.#end + 2] = length >>> 16;
@@ -224,7 +227,23 @@ export class FrameWriter implements FrameSink {
     this.#end += 4;
   }
 
-  #cutSlab(): void {
+  /** Room for so many bytes at `#end`: behind what this writer wrote last, unless another one wrote there or it is full. */
+  #reserve(bytes: number): void {
+    const fits = pool.end + bytes <= pool.slab.length;
+    if (!fits || pool.slab !== this.#slab || pool.end !== this.#end) {
+      this.#cut();
+      if (!fits) {
+        pool.slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+        pool.end = 0;
+      }
+      this.#slab = pool.slab;
+      this.#start = pool.end;
+      this.#end = pool.end;
+    }
+    pool.end += bytes;
+  }
+
+  #cut(): void {
     if (this.#end > this.#start) this.#parts.push(this.#slab.subarray(this.#start, this.#end));
     this.#start = this.#end;
   }

@@ -59,6 +59,16 @@ describe("members that another node does not know", () => {
     expect([...sim.state.peers.keys()]).toEqual([next]);
   });
 
+  it("take the place of an earlier process of their name once their link is heard, also of one that seems alive", () => {
+    const sim = hear(joinedNode(), c).tell({ type: "connection", connected: false });
+    const next = "c.4" as NodeId;
+    sim.tell({ type: "introduced", peers: [{ node: next, address: "c:1" }] });
+    expect(sim.state.view.peers).toEqual([{ node: c, state: "alive" }]);
+    sim.tell({ type: "link-heard", node: next });
+    expect(sim.state.view.peers).toEqual([{ node: next, state: "alive" }]);
+    expect(hear(sim, c).state.view.peers).toEqual([{ node: next, state: "alive" }]);
+  });
+
   it("are dialled no more once the bus is back: whoever is there says so itself", () => {
     const sim = joinedNode().tell({ type: "connection", connected: false });
     sim.tell({ type: "introduced", peers: [{ node: c, address: "c:1" }] }).take();

@@ -148,7 +148,13 @@ export class SimulatedNode {
       this.#world.violation(`I2 a stream for agent ${agent} was handed to ${this.id}#${id}, which is not live`);
     } else if (connection.pod.agent !== agent) {
       this.#world.violation(`I5 a stream for agent ${agent} was handed to agent ${connection.pod.agent}`);
-    } else this.#world.checkHanded(connection, agent);
+    } else if (this.#isUp(id)) this.#world.checkHanded(connection, agent);
+  }
+
+  /** On another link the holder opens nothing: the refusal is its own. */
+  #isUp(id: ConnectionId): boolean {
+    for (const connection of this.holder.connections()) if (connection.id === id) return connection.link.state === "up";
+    return false;
   }
 
   #connected(connection: LocalConnection, told: (connection: LocalConnection) => ConnectionId): ConnectionId {

@@ -43,6 +43,12 @@ async function* runs(): AsyncGenerator<Run> {
   for (let seed = first; seed < first + count; seed++) yield await simulateSeed(seed, tracing);
 }
 
+/** A world in which nothing works proves nothing. Some seeds start the busiest agent when most of it is over. */
+function servedTooFew({ requests, outcomes }: Run): boolean {
+  const done = outcomes.get("done") ?? 0;
+  return 4 * done <= requests || 2 * done <= requests - (outcomes.get("agent-offline") ?? 0);
+}
+
 function add(run: Run): void {
   seeds++;
   requests += run.requests;
@@ -54,9 +60,9 @@ function add(run: Run): void {
     const seconds = Math.round((performance.now() - begun) / 1_000);
     console.error(`${seeds} of ${count} seeds, ${requests} requests, ${violations} violations, ${seconds} s`);
   }
-  if (2 * (run.outcomes.get("done") ?? 0) <= run.requests) {
+  if (servedTooFew(run)) {
     violations++;
-    console.log(`seed ${run.seed}: fewer than half of its ${run.requests} requests were served`);
+    console.log(`seed ${run.seed}: of its ${run.requests} requests too few were served`);
   }
   if (run.violations.length === 0) return;
   console.log(`seed ${run.seed}: ${run.violations.length} violations`);

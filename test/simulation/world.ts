@@ -71,6 +71,8 @@ export class World {
   hash = 0;
   bytes = 0;
   readonly #nodes = new Map<NodeId, SimulatedNode>();
+  /** Given up by the agent, perhaps before a node that stood still looked at them. */
+  readonly #lost = new WeakSet<Wire>();
   readonly #live = new Map<NodeId, Map<ConnectionId, SimulatedConnection>>();
   readonly #newest = new Map<TestNode, Map<string, number>>();
   readonly #tracing: Tracing | null;
@@ -238,7 +240,7 @@ export class World {
       wire,
       from: this.now(),
       to: NEVER,
-      frozen: wire.ends[0].closed || wire.vanished,
+      frozen: this.#lost.has(wire) || wire.ends[0].closed || wire.vanished,
       drainedAt: NEVER,
     };
     this.connections.push(connection);
@@ -265,6 +267,7 @@ export class World {
 
   /** The agent's end of it is over. */
   lost(wire: Wire): void {
+    this.#lost.add(wire);
     for (const connection of this.#of(wire)) connection.frozen = true;
   }
 
