@@ -240,6 +240,13 @@ export const MUTANTS: readonly Mutant[] = [
     tests: [...MEMBERS, ...AWAY],
   },
   {
+    bug: "a stranger whose link is heard leaves the older process of its name among the members",
+    file: "actors/suspicion.ts",
+    find: 'if (verdict !== "gone" && verdict !== "lost") replaceOlder(state, node);',
+    replace: "",
+    tests: ["test/actors/introduction.test.ts"],
+  },
+  {
     bug: "messages do not go over links",
     file: "src/cluster/relayed-messenger.ts",
     find: "    const link = this.#isOnBus(to) ? null : this.#options.linkTo(to);\n    if (link) this.#tell",
