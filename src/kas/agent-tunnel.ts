@@ -7,6 +7,7 @@ import type { ServerDuplexStream, ServiceDefinition, UntypedServiceImplementatio
 import type { Millis } from "../../actors/actor.ts";
 import { type Failure, failure } from "../../actors/failure.ts";
 import type { ConnectionId } from "../../actors/ids.ts";
+import { wasSilent } from "../../actors/link-liveness.ts";
 import { type AgentIdentity, type Auth, isRefusal } from "../auth/auth.ts";
 import { type Holder, SUPERSEDED } from "../cluster/holder.ts";
 import type { Routing } from "../cluster/routing.ts";
@@ -35,7 +36,7 @@ export const agentTunnel: ServiceDefinition = {
 };
 
 /** `drain`: all that ran on it had ended, and the agent closed it. */
-export type Disconnect = "drain" | "revoked" | "superseded" | "lost" | "error";
+export type Disconnect = "drain" | "revoked" | "superseded" | "lost" | "silent" | "error";
 
 export type AgentTunnelOptions = {
   readonly auth: Auth;
@@ -158,6 +159,7 @@ function disconnectOf(reason: Failure): Disconnect {
   if (reason === SUPERSEDED) return "superseded";
   if (reason.code === "unauthenticated") return "revoked";
   if (reason.code === "draining") return "drain";
+  if (wasSilent(reason)) return "silent";
   return reason.code === "protocol" ? "error" : "lost";
 }
 

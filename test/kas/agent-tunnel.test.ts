@@ -106,11 +106,12 @@ class TestTunnel {
     return { call, code };
   }
 
-  /** An agent's end of the link. */
+  /** An agent's end of the link. `mute`: from then on it says nothing more. */
   agent(authorization = "Bearer good", changes: Partial<Hello> = {}) {
     const { call, code } = this.call(authorization);
     const events: string[] = [];
     const carrier = carrierOf(call);
+    const mute = () => Object.assign(carrier, { write: () => {} });
     const link: Link = openLink({
       clock: this.cluster.cluster.clock,
       carrier,
@@ -126,7 +127,7 @@ class TestTunnel {
         closed: ({ code: why }) => events.push(`closed ${why}`),
       },
     });
-    return { link, events, code };
+    return { link, events, code, mute };
   }
 
   async stop(): Promise<void> {
@@ -240,6 +241,17 @@ describe("the agents' call", () => {
     last.link.destroy(failure("cancelled", ""));
     await until(() => tunnel.told.includes("disconnects lost"));
     await Promise.all([old.code, next.code, last.code]);
+  });
+
+  it("tells of a link that fell silent", async () => {
+    const agent = tunnel.agent();
+    await until(() => agent.events.includes("up 7"));
+    agent.mute();
+    await until(() => {
+      tunnel.cluster.cluster.clock.advance(1_000);
+      return tunnel.told.includes("disconnects silent");
+    });
+    await agent.code;
   });
 
   it("takes no streams from agents, and nobody but agents", async () => {

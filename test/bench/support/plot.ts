@@ -9,7 +9,7 @@ const [MET, MISSED, TEXT, FAINT] = ["#2b6cb0", "#dd7a1c", "#222", "#888"];
 const COLOURS = ["#2b6cb0", "#dd7a1c", "#3a9d5d", "#8a5fb5", "#777", "#b5485d", "#2aa5a0", "#a08a2a", "#222"];
 /** Shares of a target at the two ends of the bars' axis. */
 const [LEAST, MOST] = [1 / 32, 32];
-const PANEL = { width: 510, height: 300, left: 54, right: 130, top: 34, bottom: 34 } as const;
+const PANEL = { width: 510, height: 300, left: 66, right: 130, top: 34, bottom: 34 } as const;
 
 export function plot(findings: readonly Finding[]): string {
   const rows = findings.flatMap((f) => (f.type === "row" && f.row.reached !== null ? [f.row] : []));
