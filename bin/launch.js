@@ -29,10 +29,11 @@ export async function launch(name) {
   else await run(name);
 }
 
-/** Unless somebody said otherwise; a child that talks to its parent over IPC would lose it. */
+/** Unless somebody said otherwise. The next program has stdin, stdout and stderr only: a child would lose its IPC or lifeline. */
 function canTune() {
   const said = [...process.execArgv, process.env.NODE_OPTIONS ?? ""].join(" ");
-  return process.execve !== undefined && process.send === undefined && !/semi[-_]space/.test(said);
+  const child = process.send !== undefined || process.env[LIFELINE] !== undefined;
+  return process.execve !== undefined && !child && !/semi[-_]space/.test(said);
 }
 
 /** The same process, another program: it keeps its id, its parent and its streams. */

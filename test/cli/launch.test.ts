@@ -62,8 +62,12 @@ type Hello = {
 
 const launch = (node: string, ...args: string[]) => start(node, args, {});
 
-async function start(node: string, args: readonly string[], { env = {}, ipc = false, command = "kas" }) {
-  const stdio = ["ignore", "pipe", "inherit", ipc ? "ipc" : "ignore"] as const;
+async function start(
+  node: string,
+  args: readonly string[],
+  { env = {}, ipc = false, lifeline = false, command = "kas" },
+) {
+  const stdio = ["ignore", "pipe", "inherit", ipc ? "ipc" : lifeline ? "pipe" : "ignore"] as const;
   const program = join(folder, `bin/${command}.js`);
   const child = spawn(node, [program, ...args], { stdio: [...stdio], env: { ...process.env, ...env } });
   if (!child.stdout) throw new Error("it has no output");
@@ -153,5 +157,13 @@ describe("what the launcher tells V8", () => {
   it("is nothing for a child with IPC, which keeps it", async () => {
     const { hello } = await start(process.execPath, END, { ipc: true });
     expect(hello).toMatchObject({ execArgv: [], ipc: true });
+  });
+
+  it("is nothing for a child whose lifeline it holds, which keeps it", async () => {
+    const env = { KAS_LIFELINE_FD: "3" };
+    const { child, hello } = await start(process.execPath, [], { env, lifeline: true });
+    expect(hello.execArgv).toEqual([]);
+    child.stdio[3]?.destroy();
+    expect(await exitOf(child)).toEqual([null, "SIGKILL"]);
   });
 });
