@@ -15,7 +15,9 @@ const of = (self = a1, secrets = [secret], cluster = "test") => new Envelopes({ 
 describe("an envelope", () => {
   it("comes out as it went in, whatever is in it", () => {
     const key = envelopeKey(secret);
-    const body = fc.anything({ withNullPrototype: false, withBigInt: false, maxDepth: 2 }).map((value) => {
+    // msgpackr renames this one, see below
+    const names = fc.string().filter((name) => name !== "__proto__");
+    const body = fc.anything({ key: names, withNullPrototype: false, withBigInt: false, maxDepth: 2 }).map((value) => {
       try {
         return JSON.parse(JSON.stringify({ value }));
       } catch {
@@ -29,6 +31,15 @@ describe("an envelope", () => {
       }),
       { numRuns: 50 },
     );
+  });
+
+  it("sets nobody's prototype", () => {
+    const key = envelopeKey(secret);
+    const body = JSON.parse('{"__proto__": {"admin": true}}');
+    const envelope: Envelope = { cluster: "c", sender: a1, count: 1, subject: "s", reply: "", type: "hb", body };
+    const decoded = decodeEnvelope(encodeEnvelope(envelope, key), [key]) as Envelope;
+    expect(Object.getPrototypeOf(decoded.body)).toBe(Object.prototype);
+    expect(decoded.body).not.toHaveProperty("admin");
   });
 
   it("is refused when any of its bits was changed", () => {
