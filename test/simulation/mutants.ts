@@ -13,7 +13,7 @@ import { MUTANTS, type Mutant, type Piece } from "./mutant-list.ts";
 const ROOT = resolve(import.meta.dirname, "../..");
 const COPIED = ["actors", "src", "test", "package.json", "tsconfig.json", "vitest.config.ts"];
 const SEEDS = 10;
-const TOO_LONG = 300_000;
+const TOO_LONG = 60_000;
 
 type Verdict = {
   readonly mutant: Mutant;
