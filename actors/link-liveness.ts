@@ -3,15 +3,12 @@
  * Being called late (this process was stopped or busy) is never held against the other side.
  */
 import type { Millis } from "./actor.ts";
-import { type Failure, failure } from "./failure.ts";
+import { failure } from "./failure.ts";
 import { end, type LinkState } from "./link.ts";
 
 /** How late a tick may be before we suspect ourselves. */
 const LATE: Millis = 1_000;
 const COARSE: Millis = 250;
-const SILENT = "the other side of the link was silent for";
-/** Whether that is why a link ended. */
-export const wasSilent = ({ reason }: Failure): boolean => reason.startsWith(SILENT);
 
 /** Compared as sums, as the timers are made: `(since + 5000) - since` may be less than 5000, and the timer would come for ever. */
 const helloDue = ({ since, rules }: LinkState): Millis => since + rules.helloWithin;
@@ -38,7 +35,8 @@ export function tick(link: LinkState, now: Millis, due: Millis): void {
     if (now - due > LATE) link.silentSince = now;
     else if (now >= pongDue(link)) {
       const silent = Math.round(now - link.heard);
-      end(link, { why: failure("node-gone", `${SILENT} ${silent} ms`), tell: true });
+      link.silent = true;
+      end(link, { why: failure("node-gone", `the other side of the link was silent for ${silent} ms`), tell: true });
     }
   } else if (now >= link.heard + patience(link)) {
     link.pingDue = true;

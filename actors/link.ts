@@ -80,6 +80,8 @@ export type LinkState = {
   heard: Millis;
   /** When the first PING since the last frame was due; -1: none. */
   silentSince: Millis;
+  /** It ended because no answer to that came in time. */
+  silent: boolean;
   pingToken: number;
   pingSent: Millis;
   pinged: Millis;
@@ -150,6 +152,7 @@ export function createLink(
     since: now,
     heard: now,
     silentSince: -1,
+    silent: false,
     pingToken: 0,
     pingSent: -1,
     pinged: now,

@@ -24,21 +24,26 @@ const SERVERS = ["kas", "agentk"];
 
 /** @param {"kas" | "agentk" | "kasctl"} name */
 export async function launch(name) {
-  if (Number(process.versions.node.split(".")[0]) < NODE_MAJOR) rerun(name);
-  else if (SERVERS.includes(name) && canTune()) become(process.execPath, process.execArgv);
+  const options = v8Options(name);
+  if (Number(process.versions.node.split(".")[0]) < NODE_MAJOR) rerun(name, options);
+  else if (options.length > 0 && canBecome()) become(process.execPath, [...process.execArgv, ...options]);
   else await run(name);
 }
 
-/** Unless somebody said otherwise. The next program has stdin, stdout and stderr only: a child would lose its IPC or lifeline. */
-function canTune() {
+/** None where somebody said already what they want. */
+function v8Options(name) {
   const said = [...process.execArgv, process.env.NODE_OPTIONS ?? ""].join(" ");
-  const child = process.send !== undefined || process.env[LIFELINE] !== undefined;
-  return process.execve !== undefined && !child && !/semi[-_]space/.test(said);
+  return SERVERS.includes(name) && !/semi[-_]space/.test(said) ? V8_OPTIONS : [];
+}
+
+/** The next program has stdin, stdout and stderr only: a child would lose its IPC or its lifeline. */
+function canBecome() {
+  return process.execve !== undefined && process.send === undefined && process.env[LIFELINE] === undefined;
 }
 
 /** The same process, another program: it keeps its id, its parent and its streams. */
 function become(node, nodeArgs) {
-  process.execve(node, [node, ...nodeArgs, ...V8_OPTIONS, ...process.argv.slice(1)], process.env);
+  process.execve(node, [node, ...nodeArgs, ...process.argv.slice(1)], process.env);
 }
 
 async function run(name) {
@@ -71,7 +76,7 @@ function holdLifeline() {
   lifeline.unref();
 }
 
-function rerun(name) {
+function rerun(name, options) {
   const node = findNode();
   if (!node) {
     process.stderr.write(
@@ -79,8 +84,8 @@ function rerun(name) {
     );
     process.exit(1);
   }
-  if (process.execve) become(node, []);
-  const args = [...V8_OPTIONS, ...process.argv.slice(1)];
+  if (process.execve) become(node, options);
+  const args = [...options, ...process.argv.slice(1)];
   const stdio = ["inherit", "inherit", "inherit", "pipe"];
   const child = spawn(node, args, { stdio, env: { ...process.env, [LIFELINE]: String(LIFELINE_FD) } });
   for (const signal of SIGNALS) process.on(signal, () => child.kill(signal));

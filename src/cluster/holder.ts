@@ -9,7 +9,7 @@ import { Failed, failed } from "../failed.ts";
 import type { Link } from "../link/link.ts";
 import type { Open, StreamClass } from "../link/messages.ts";
 import type { Reset, Stream, StreamHandler } from "../link/stream.ts";
-import { PassedOn } from "./passed-on.ts";
+import { DelegatingHandler } from "./delegating-handler.ts";
 import type { AgentChange, ConnectedAgent } from "./router.ts";
 import type { HolderPort, LocalConnection, Routing } from "./routing.ts";
 import type { RunningStream, RunningStreams } from "./running-stream.ts";
@@ -143,7 +143,7 @@ export function createHolder(routing: () => Routing): Holder {
 }
 
 /** Passes everything on and gives the stream's place back when it is over. */
-class Counted extends PassedOn implements HeldStream {
+class Counted extends DelegatingHandler implements HeldStream {
   readonly connection: ConnectionId;
   readonly class: StreamClass;
   stream: Stream | null = null;

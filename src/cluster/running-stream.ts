@@ -6,7 +6,7 @@ import type { Bag } from "../../actors/bag.ts";
 import { type Failure, failure } from "../../actors/failure.ts";
 import type { StreamClass } from "../link/messages.ts";
 import type { Stream, StreamHandler } from "../link/stream.ts";
-import { PassedOn } from "./passed-on.ts";
+import { DelegatingHandler } from "./delegating-handler.ts";
 import type { Router } from "./router.ts";
 
 export interface RunningStream {
@@ -32,7 +32,7 @@ export function keepRunning(router: Router, running: Bag<RunningStream>): Router
   };
 }
 
-class Kept extends PassedOn implements RunningStream {
+class Kept extends DelegatingHandler implements RunningStream {
   readonly class: StreamClass;
   stream: Stream | null = null;
   readonly #leave: () => void;

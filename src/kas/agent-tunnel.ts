@@ -7,7 +7,6 @@ import type { ServerDuplexStream, ServiceDefinition, UntypedServiceImplementatio
 import type { Millis } from "../../actors/actor.ts";
 import { type Failure, failure } from "../../actors/failure.ts";
 import type { ConnectionId } from "../../actors/ids.ts";
-import { wasSilent } from "../../actors/link-liveness.ts";
 import { type AgentIdentity, type Auth, isRefusal } from "../auth/auth.ts";
 import { type Holder, SUPERSEDED } from "../cluster/holder.ts";
 import type { Routing } from "../cluster/routing.ts";
@@ -144,7 +143,7 @@ function serve(options: AgentTunnelOptions, call: Call, agent: AgentIdentity): v
         }
         routing.disconnected(id);
         holder.remove(id);
-        options.disconnects(disconnectOf(reason));
+        options.disconnects(link.silent ? "silent" : disconnectOf(reason));
         log.info("agent disconnected", { ...fields, connection: id, ...reason });
       },
     },
@@ -159,7 +158,6 @@ function disconnectOf(reason: Failure): Disconnect {
   if (reason === SUPERSEDED) return "superseded";
   if (reason.code === "unauthenticated") return "revoked";
   if (reason.code === "draining") return "drain";
-  if (wasSilent(reason)) return "silent";
   return reason.code === "protocol" ? "error" : "lost";
 }
 

@@ -113,6 +113,8 @@ export interface Link {
   readonly roundTrip: Millis;
   /** When the last frame came. */
   readonly heard: Millis;
+  /** It ended because the other side said nothing any more, not even when it was asked. */
+  readonly silent: boolean;
   /** Frames that were dropped, most of them because their stream was over by the time they came. */
   readonly dropped: number;
 }

@@ -121,6 +121,10 @@ class Multiplexer implements Link {
     return this.#link.heard;
   }
 
+  get silent(): boolean {
+    return this.#link.silent;
+  }
+
   /** With several streams the end of the turn gathers what all of them have; a stream that is alone waits for nobody. */
   readonly #endOfTurn = (run: () => void): void => {
     if (streamCount(this.#link) > 1) setImmediate(run);

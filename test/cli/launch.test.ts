@@ -144,13 +144,13 @@ describe("what the launcher tells V8", () => {
     expect(hello.pid).toBe(child.pid);
   });
 
-  it("is nothing where somebody said it already", async () => {
-    const { hello } = await start(process.execPath, END, { env: { NODE_OPTIONS: "--max-semi-space-size=8" } });
+  it.each(NODES)("is nothing where somebody said it already, on $name", async ({ node }) => {
+    const { hello } = await start(node, END, { env: { NODE_OPTIONS: "--max-semi-space-size=8" } });
     expect(hello.execArgv).toEqual([]);
   });
 
-  it("is nothing for a command that ends soon", async () => {
-    const { hello } = await start(process.execPath, END, { command: "kasctl" });
+  it.each(NODES)("is nothing for a command that ends soon, on $name", async ({ node }) => {
+    const { hello } = await start(node, END, { command: "kasctl" });
     expect(hello.execArgv).toEqual([]);
   });
 

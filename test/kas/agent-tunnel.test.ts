@@ -238,7 +238,7 @@ describe("the agents' call", () => {
     await until(() => tunnel.told.includes("disconnects drain"));
     const last = tunnel.agent("Bearer good", { link: 3 });
     await until(() => last.events.includes("up 7"));
-    last.link.destroy(failure("cancelled", ""));
+    last.link.destroy(failure("node-gone", "the other side of the link was silent for 4000 ms"));
     await until(() => tunnel.told.includes("disconnects lost"));
     await Promise.all([old.code, next.code, last.code]);
   });

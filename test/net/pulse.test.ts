@@ -3,13 +3,13 @@ import { createHash } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { connect as tlsConnect } from "node:tls";
 import { beforeAll, describe, expect, it } from "vitest";
-import { type Listener, type ListenOptions, listen } from "../../src/net/listener.ts";
+import { type ListenOptions, listen } from "../../src/net/listener.ts";
 import { until } from "../proxy/harness.ts";
 import { VirtualClock } from "../support/virtual-clock.ts";
 import { CertificateFiles, makePair, type Pair } from "./certificate-files.ts";
+import { portOf } from "./listener-sockets.ts";
 
 const EVERY = 5_000;
-const portOf = ({ address }: Listener): number => Number(address.slice(address.lastIndexOf(":") + 1));
 
 let pair: Pair;
 beforeAll(async () => {

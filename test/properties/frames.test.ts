@@ -65,3 +65,33 @@ it("hands the same frames on, wherever their bytes are cut", () => {
     { numRuns: 200 },
   );
 });
+
+it("keeps what several writers write apart, however they take turns, and long after it was taken", () => {
+  const step = fc.record({
+    who: fc.nat(2),
+    payload: fc.uint8Array({ maxLength: 2_000 }),
+    takes: fc.boolean(),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+      const writers = [0, 1, 2].map(() => ({
+        writer: new FrameWriter(),
+        wrote: [] as Buffer[],
+        took: [] as Uint8Array[],
+      }));
+      for (const { who, payload, takes } of steps) {
+        const one = writers[who];
+        if (!one) continue;
+        one.writer.frame(5, 0, who, payload);
+        const header = Buffer.from([5, 0, 0, payload.length >>> 8, payload.length & 0xff, 0, 0, 0, who]);
+        one.wrote.push(header, Buffer.from(payload));
+        if (takes) one.took.push(...one.writer.take().parts);
+      }
+      for (const { writer, wrote, took } of writers) {
+        took.push(...writer.take().parts);
+        expect(Buffer.concat(took).equals(Buffer.concat(wrote))).toBe(true);
+      }
+    }),
+    { numRuns: 200 },
+  );
+});

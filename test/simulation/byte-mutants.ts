@@ -4,7 +4,13 @@ import type { Mutant } from "./mutant-list.ts";
 const LINK = ["test/actors/link.test.ts", "test/actors/link-stream.test.ts", "test/properties/link.test.ts"];
 const FRAMES = ["test/properties/frames.test.ts", ...LINK];
 const SPLICE = ["test/link/splice.test.ts"];
-const INGRESS = ["test/cluster/ingress.test.ts", "test/cluster/ingress-properties.test.ts"];
+const INGRESS = [
+  "test/cluster/ingress-carry.test.ts",
+  "test/cluster/ingress-deadline.test.ts",
+  "test/cluster/ingress-failure.test.ts",
+  "test/cluster/ingress-retry.test.ts",
+  "test/cluster/ingress-properties.test.ts",
+];
 
 export const BYTE_MUTANTS: readonly Mutant[] = [
   {

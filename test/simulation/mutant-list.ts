@@ -14,7 +14,12 @@ export type Mutant = {
   readonly tests: readonly string[];
 };
 
-const REQUEST = ["test/actors/request.test.ts", "test/properties/request.test.ts"];
+const REQUEST = [
+  "test/actors/request-resolution.test.ts",
+  "test/actors/request-attempts.test.ts",
+  "test/actors/request-deadline.test.ts",
+  "test/properties/request.test.ts",
+];
 const CLUSTER = ["test/cluster/routing-cluster.test.ts", "test/cluster/routing-plane.test.ts"];
 const CHANNEL = ["test/actors/channel.test.ts", "test/properties/channel.test.ts"];
 const LINK = ["test/actors/link.test.ts", "test/actors/link-stream.test.ts", "test/properties/link.test.ts"];

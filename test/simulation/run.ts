@@ -5,8 +5,8 @@
  * violated.
  */
 import { parseArgs } from "node:util";
-import { simulateSeeds } from "./crew.ts";
 import { type Run, simulateSeed } from "./simulate.ts";
+import { simulateSeeds } from "./threads.ts";
 
 const { values } = parseArgs({
   options: {

@@ -2,7 +2,8 @@
 import { describe, expect, it } from "vitest";
 import { parseKasConfig } from "../../../src/config/kas.ts";
 import { claimPorts } from "../../../src/kas/workers/ports.ts";
-import { type Listener, listen } from "../../../src/net/listener.ts";
+import { listen } from "../../../src/net/listener.ts";
+import { portOf } from "../../net/listener-sockets.ts";
 
 const sources = { file: "kas.yaml", env: {}, hostname: "kas-0", interfaces: [], readFile: () => "" };
 const configOf = (agent: number, kubernetesApi: number) =>
@@ -15,7 +16,6 @@ const configOf = (agent: number, kubernetesApi: number) =>
 
 const open = (port: number, reusePort: boolean) =>
   listen({ address: `127.0.0.1:${port}`, reusePort, onSocket: (socket) => void socket.destroy() });
-const portOf = ({ address }: Listener): number => Number(address.slice(address.lastIndexOf(":") + 1));
 
 describe("the ports that workers share", () => {
   it("are kept while they are claimed, for those who share them only", async () => {

@@ -16,10 +16,10 @@ export async function* simulateSeeds({ first, count }: Seeds): AsyncGenerator<Ru
     for (let seed = first; seed < end; seed++) yield await simulateSeed(seed);
     return;
   }
-  const crew = Array.from({ length: threads }, () => new Worker(new URL(import.meta.url)));
+  const workers = Array.from({ length: threads }, () => new Worker(new URL(import.meta.url)));
   try {
     let next = first;
-    const ended = new Map(crew.map((worker) => [worker, runOn(worker, next++)]));
+    const ended = new Map(workers.map((worker) => [worker, runOn(worker, next++)]));
     while (ended.size > 0) {
       const { worker, run } = await Promise.race(ended.values());
       if (next < end) ended.set(worker, runOn(worker, next++));
@@ -27,7 +27,7 @@ export async function* simulateSeeds({ first, count }: Seeds): AsyncGenerator<Ru
       yield run;
     }
   } finally {
-    await Promise.all(crew.map((worker) => worker.terminate()));
+    await Promise.all(workers.map((worker) => worker.terminate()));
   }
 }
 

@@ -1,8 +1,8 @@
 /** A stream's user that stands before another one and tells it everything; who extends it says what it does besides. */
 import type { Reset, StreamHandler } from "../link/stream.ts";
 
-export abstract class PassedOn implements StreamHandler {
-  readonly inner: StreamHandler;
+export abstract class DelegatingHandler implements StreamHandler {
+  protected readonly inner: StreamHandler;
 
   constructor(inner: StreamHandler) {
     this.inner = inner;
